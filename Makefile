@@ -1,0 +1,61 @@
+# Every verb sets itself up: `make demo` and `make test` work from a bare checkout with Python 3.11+ and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := schemas payload eventlog egress ingest router curator dispatcher store control runtime
+STAMP := $(VENV)/.made-from-lock
+
+.PHONY: setup lock fmt lint types test test-all demo demo-cluster bench bench-match chaos soak fuzz docs image clean
+
+setup: $(STAMP)
+
+$(STAMP): locks/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Nightbell needs Python 3.11 or newer; name one with: make PYTHON=python3.12 …")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+lock:  ## write both lock files anew; they name no registry's host
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml -o locks/runtime.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate pyproject.toml --group dev -c locks/runtime.txt -o locks/dev.txt
+
+fmt: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+test: setup  ## unit, contract, flow and architecture tests on memory, SQLite, PostgreSQL and Kafka; a short fault run
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: setup  ## everything, the long fault runs included
+	$(BIN)/python -m pytest
+
+demo: setup
+	$(BIN)/python -m examples.demo
+
+bench: setup
+	$(BIN)/python -m bench.run
+
+bench-match: setup
+	$(BIN)/python -m bench.match
+
+chaos: setup
+	$(BIN)/python -m pytest tests/chaos -m "slow or not slow" -s
+
+docs: setup  ## write the generated documents anew
+	$(BIN)/python -m docs.generate
+
+image:
+	docker build -t nightbell:$$($(PYTHON) -c 'import tomllib; print(tomllib.load(open("pyproject.toml", "rb"))["project"]["version"])') .
+
+clean:
+	rm -rf $(VENV) .cache dist .mypy_cache .ruff_cache .pytest_cache

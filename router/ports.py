@@ -1,0 +1,48 @@
+"""What the router needs from others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from schemas.config import SubscriptionConfig
+from schemas.invocation import Admitted, Planned
+from schemas.topics import Place, Record
+
+
+class Rulebook(Protocol):
+    """The store's subscriptions, as the ruleset is built from them."""
+
+    async def version(self) -> int:
+        """A number that changes with every change of a subscription or agent."""
+        ...
+
+    async def subscriptions(self) -> list[SubscriptionConfig]:
+        """All subscriptions of all teams that are not yet gone."""
+        ...
+
+
+class Admission(Protocol):
+    """The one transaction that makes a plan exactly-once."""
+
+    async def cursors(self, log_id: str, places: Sequence[Place]) -> Mapping[Place, int]:
+        """The next position to read, by place; a place never read is left out."""
+        ...
+
+    async def admit(
+        self, log_id: str, place: Place, *, first: int, after: int, plans: Sequence[Planned], now_ms: int
+    ) -> list[Admitted]:
+        """Move the cursor from `first` to `after` by compare-and-set, keep the events that are new, queue their invocations.
+
+        Returns the invocations that were queued, in order; events seen before give none.  A place without a cursor has one made.
+        Raises `FencedOut` where the cursor was elsewhere: another router was here.
+        """
+        ...
+
+    async def deaths(self, log_id: str, place: Place, position: int, reason: str) -> int:
+        """Count one more death at this record, durably, and return how many there were."""
+        ...
+
+    async def set_aside(self, log_id: str, record: Record, *, reason: str, now_ms: int) -> None:
+        """Keep a poison record for people and move the cursor past it, in one transaction."""
+        ...

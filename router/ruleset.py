@@ -1,0 +1,89 @@
+"""The rules in force: an immutable picture of all subscriptions, built aside and swapped whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from router.matcher import Matcher
+from router.pattern import Pattern, compile_pattern
+from schemas.config import SubscriptionConfig, SubscriptionState
+from schemas.errors import Invalid
+from schemas.ids import shard_of
+from schemas.invocation import Order
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What planning needs of one subscription, worked out once."""
+
+    uid: str
+    team: str
+    name: str
+    generation: int
+    agent: str
+    shard: int
+    order: Order
+    pattern: Pattern
+
+
+@dataclass(frozen=True, slots=True)
+class Ruleset:
+    """All rules that can plan, by uid, and the matcher over them.
+
+    `broken` names the subscriptions whose stored pattern no longer compiles (a newer or older build wrote it): they plan nothing,
+    and are shown.
+    """
+
+    version: int
+    matcher: Matcher
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
+
+    def matching(self, team: str, document: Mapping[str, Any]) -> list[Rule]:
+        """The rules of `team` that match the event's document, in the order of their uids."""
+        return [self.rules[uid] for uid in sorted(self.matcher.match(team, document))]
+
+
+def plans(subscription: SubscriptionConfig) -> bool:
+    """Whether new events are matched against it: a paused one queues, a disabled or draining one takes nothing new."""
+    return not subscription.draining and subscription.spec.state is not SubscriptionState.DISABLED
+
+
+def build_ruleset(version: int, subscriptions: Iterable[SubscriptionConfig], *, before: Ruleset | None = None) -> Ruleset:
+    """The ruleset of these subscriptions; what has not changed since `before` is taken over, not compiled again."""
+    known = before.rules if before else {}
+    rules: dict[str, Rule] = {}
+    broken: dict[str, str] = {}
+    for config in filter(plans, subscriptions):
+        old = known.get(config.uid)
+        if old and old.generation == config.generation and old.agent == config.spec.agent and old.name == config.name:
+            rules[config.uid] = old
+            continue
+        try:
+            rules[config.uid] = _rule(config)
+        except Invalid as exc:
+            broken[config.uid] = exc.detail
+    return Ruleset(version, _matcher(rules, before), rules, broken)
+
+
+def _rule(config: SubscriptionConfig) -> Rule:
+    return Rule(
+        uid=config.uid,
+        team=config.team,
+        name=config.name,
+        generation=config.generation,
+        agent=config.spec.agent,
+        shard=shard_of(config.team, config.spec.agent),
+        order=config.spec.order,
+        pattern=compile_pattern(config.spec.pattern),
+    )
+
+
+def _matcher(rules: Mapping[str, Rule], before: Ruleset | None) -> Matcher:
+    old = before.rules if before else {}
+    matcher = before.matcher if before else Matcher()
+    gone = [uid for uid, rule in old.items() if rules.get(uid) is not rule]
+    added = [(uid, rule.team, rule.pattern) for uid, rule in rules.items() if old.get(uid) is not rule]
+    return matcher.with_rules(add=added, remove=gone)

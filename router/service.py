@@ -1,0 +1,248 @@
+"""The router at work: reads every events topic from the cursor, plans, admits, hands on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
+
+from eventlog.log import Batch, EventLog, Reader
+from payload.read import view
+from router.metrics import RouterMetrics
+from router.plan import plan
+from router.ports import Admission, Rulebook
+from router.ruleset import Ruleset, build_ruleset
+from schemas.errors import Busy, FencedOut
+from schemas.event import Event, from_headers
+from schemas.invocation import Admitted, Planned
+from schemas.topics import Place, Record
+
+_DEATHS_ALLOWED = 3
+_BATCHES_AT_ONCE = 8
+_HOLD_LOOP_S = 0.010  # a batch gives the loop back at least this often while it is planned
+
+
+@dataclass(frozen=True, slots=True)
+class RouterConfig:
+    """What the router is told: its group and how often it looks for new rules when nobody tells it."""
+
+    group: str = "nightbell-router"
+    look_every_s: float = 0.5
+
+
+Log = Callable[..., Any]
+
+
+class Router:
+    """Turns the log into the ledger.  `hand_over` gets what was admitted, in lane order; `room` waits while the next stage is full."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        rulebook: Rulebook,
+        admission: Admission,
+        *,
+        now_ms: Callable[[], int],
+        hand_over: Callable[[Sequence[Admitted]], None],
+        room: Callable[[], Awaitable[None]],
+        say: Log,
+        metrics: RouterMetrics,
+        config: RouterConfig = RouterConfig(),
+    ) -> None:
+        self._log, self._rulebook, self._admission = log, rulebook, admission
+        self._now_ms, self._hand_over, self._room = now_ms, hand_over, room
+        self._say, self._metrics, self._config = say, metrics, config
+        self._rules: Ruleset = build_ruleset(-1, ())
+        self._changed = asyncio.Event()
+        self._runs: dict[Place, _PlaceRun] = {}
+        self._reader: Reader | None = None
+        self.is_ready = False
+
+    @property
+    def rules(self) -> Ruleset:
+        """The ruleset in force."""
+        return self._rules
+
+    def notice(self) -> None:
+        """Look for new rules now: someone changed them in this process."""
+        self._changed.set()
+
+    async def load_rules(self) -> None:
+        """Swap in the store's rules where they changed; a store that cannot be reached leaves the old ones in force."""
+        version = await self._rulebook.version()
+        if version == self._rules.version:
+            return
+        subscriptions = await self._rulebook.subscriptions()
+        self._rules = build_ruleset(version, subscriptions, before=self._rules if self._rules.version >= 0 else None)
+        self._metrics.rules.set(len(self._rules.rules))
+        self._metrics.broken_rules.set(len(self._rules.broken))
+        self._say("rules_loaded", version=version, rules=len(self._rules.rules), broken=list(self._rules.broken.values()))
+
+    async def run(self, topics: Sequence[str]) -> None:
+        """Route until cancelled.  What is under way when that happens is admitted whole or not at all."""
+        await self._first_rules()
+        reader = self._log.reader(group=self._config.group, topics=topics, start=self._start)
+        self._reader = reader
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._keep_rules())
+                group.create_task(self._read(reader, group))
+        finally:
+            self.is_ready = False
+            self._reader = None
+            self._runs.clear()
+            await reader.aclose()
+
+    async def _first_rules(self) -> None:
+        async for attempt in AsyncRetrying(retry=retry_if_exception_type(Busy), wait=wait_exponential_jitter(0.1, 2)):
+            with attempt:
+                await self.load_rules()
+
+    async def _keep_rules(self) -> None:
+        while True:
+            self._changed.clear()
+            try:
+                await self.load_rules()
+            except Busy as exc:
+                self._say("rules_not_loaded", error=exc.code)
+            try:
+                await asyncio.wait_for(self._changed.wait(), self._config.look_every_s)
+            except TimeoutError:
+                continue
+
+    async def _start(self, places: Sequence[Place]) -> Mapping[Place, int]:
+        for place in places:
+            self._runs.pop(place, None)
+        return await self._admission.cursors(self._log.log_id, places)
+
+    async def _read(self, reader: Reader, group: asyncio.TaskGroup) -> None:
+        slots = asyncio.Semaphore(_BATCHES_AT_ONCE)
+        self.is_ready = True
+        while True:
+            await self._room()
+            batch = await reader.next()
+            run = self._runs.get(batch.place)
+            if run is None:
+                run = self._runs[batch.place] = _PlaceRun()
+            await slots.acquire()
+            task = group.create_task(self._route(batch, run, reader))
+            task.add_done_callback(lambda _: slots.release())
+
+    async def _route(self, batch: Batch, run: _PlaceRun, reader: Reader) -> None:
+        """One batch, after the earlier ones of its place."""
+        async with run.turn:
+            if self._runs.get(batch.place) is not run or not batch.is_owned():
+                return
+            started = perf_counter()
+            try:
+                if run.is_careful:
+                    await self._one_by_one(batch)
+                    run.is_careful = False
+                else:
+                    await self._whole(batch)
+            except FencedOut:
+                self._metrics.fenced.inc()
+                self._say("router_fenced", topic=batch.place.topic, partition=batch.place.partition, first=batch.first)
+                await self._catch_up(batch, reader)
+                return
+            reader.progressed(batch.place, batch.after)
+            self._metrics.duration.observe(perf_counter() - started)
+
+    async def _catch_up(self, batch: Batch, reader: Reader) -> None:
+        cursors = await self._admission.cursors(self._log.log_id, [batch.place])
+        if batch.is_owned() and batch.place in cursors:
+            self._runs.pop(batch.place, None)
+            reader.seek(batch.place, cursors[batch.place])
+
+    async def _whole(self, batch: Batch) -> None:
+        planned: list[Planned] = []
+        since = perf_counter()
+        for record in batch.records:
+            try:
+                planned.append(self._plan(record))
+            except Exception as exc:  # noqa: BLE001 - whatever one record does to us, its neighbours go on: it is tried alone, and counted
+                self._say("record_failed", topic=record.topic, partition=record.partition, position=record.position, error=repr(exc))
+                await self._one_by_one(batch)
+                return
+            if perf_counter() - since > _HOLD_LOOP_S:
+                await asyncio.sleep(0)
+                since = perf_counter()
+        await self._admit(batch, planned, first=batch.first, after=batch.after)
+
+    async def _one_by_one(self, batch: Batch) -> None:
+        """Plan and admit each record alone, with its deaths counted before it is touched: after a start, and round a bad record.
+
+        A record that ended this process the last times (or raised) is set aside with its reason, and the rest goes on.
+        """
+        first = batch.first
+        for record in batch.records:
+            after = record.position + 1
+            deaths = await self._admission.deaths(self._log.log_id, batch.place, record.position, "planning did not end")
+            while True:
+                if deaths > _DEATHS_ALLOWED:
+                    await self._set_aside(record, reason=f"planning failed {deaths - 1} times")
+                    break
+                try:
+                    planned = self._plan(record)
+                except Exception as exc:  # noqa: BLE001 - counted; after the last allowed death the record is set aside
+                    deaths = await self._admission.deaths(self._log.log_id, batch.place, record.position, repr(exc)[:500])
+                    continue
+                await self._admit(batch, [planned], first=first, after=after)
+                break
+            first = after
+
+    async def _set_aside(self, record: Record, *, reason: str) -> None:
+        await self._admission.set_aside(self._log.log_id, record, reason=reason, now_ms=self._now_ms())
+        self._metrics.dead.inc()
+        self._say("record_set_aside", topic=record.topic, partition=record.partition, position=record.position, reason=reason)
+
+    def _plan(self, record: Record) -> Planned:
+        event, data = read_event(record)
+        return plan(event, data, self._rules, position=record.position, now_ms=self._now_ms())
+
+    async def _admit(self, batch: Batch, planned: list[Planned], *, first: int, after: int) -> None:
+        """Admit, again and again while the store is busy: nothing is skipped, and a revocation ends it."""
+        async for attempt in AsyncRetrying(retry=retry_if_exception_type(Busy), wait=wait_exponential_jitter(0.05, 2)):
+            with attempt:
+                if not batch.is_owned():
+                    return
+                if attempt.retry_state.attempt_number > 1:
+                    self._metrics.retries.inc()
+                admitted = await self._admission.admit(
+                    self._log.log_id, batch.place, first=first, after=after, plans=planned, now_ms=self._now_ms()
+                )
+                self._hand_over(admitted)
+                self._count(planned, admitted)
+
+    def _count(self, planned: Sequence[Planned], admitted: Sequence[Admitted]) -> None:
+        matched = sum(1 for item in planned if item.invocations)
+        queued_events = {item.invocation.event_id for item in admitted}
+        self._metrics.matched.inc(len(queued_events))
+        self._metrics.unmatched.inc(len(planned) - matched)
+        self._metrics.duplicate.inc(matched - len(queued_events))
+        for item in admitted:
+            self._metrics.invocations.labels(item.invocation.agent).inc()
+
+
+class _PlaceRun:
+    """One place's assignment: its batches take turns; the first one goes record by record."""
+
+    __slots__ = ("is_careful", "turn")
+
+    def __init__(self) -> None:
+        self.turn = asyncio.Lock()
+        self.is_careful = True
+
+
+def read_event(record: Record) -> tuple[Event, Any]:
+    """The record's event and its JSON view: as handed on in memory by ingest, else read from the bytes."""
+    if record.note is not None:
+        event, data = record.note
+        return event, data
+    event = from_headers(record.headers, record.value)
+    data, _ = view(event.body, event.datacontenttype, event.pointer)
+    return event, data

@@ -1,0 +1,90 @@
+"""The invocation: one event for one subscription, an intent with a life and a deterministic id."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from schemas.event import Event
+
+
+class State(StrEnum):
+    """Where an invocation stands; the first five are open, the rest are ends."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    ACCEPTED = "accepted"
+    WAITING = "waiting"
+    DONE = "done"
+    DECLINED = "declined"
+    BURIED = "buried"
+    SUPERSEDED = "superseded"
+    EXPIRED = "expired"
+    CANCELED = "canceled"
+
+
+OPEN_STATES = frozenset({State.QUEUED, State.RUNNING, State.ACCEPTED, State.WAITING})
+END_STATES = frozenset(State) - OPEN_STATES
+
+
+class Wait(StrEnum):
+    """Why an invocation waits."""
+
+    RETRY = "retry"
+    HOLD = "hold"
+    RATE = "rate"
+    DEBOUNCE = "debounce"
+    DELAY = "delay"
+    PAUSED = "paused"
+    APPROVAL = "approval"
+
+
+class Order(StrEnum):
+    """How the events of one ordering key follow one another."""
+
+    STRICT = "strict"
+    LATEST = "latest"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """An intent as the router plans it: everything that the ledger needs to queue it.
+
+    `lane` names the queue: subscription uid and ordering key (with order `none`: the invocation's own id).
+    """
+
+    id: str
+    team: str
+    event_id: str
+    subscription_uid: str
+    subscription: str
+    generation: int
+    agent: str
+    shard: int
+    ordering_key: str
+    lane: str
+    order: Order
+    created_ms: int
+    due_ms: int
+    replay_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One record's plan: the event as read, and the invocations that it gives (none, where nothing matched)."""
+
+    event: Event
+    position: int
+    invocations: tuple[Invocation, ...]
+    data: object = None  # the JSON view, handed on in memory so that nobody parses twice
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """An invocation that is now in the ledger.  `ahead` is how many unfinished ones of its lane came before it."""
+
+    invocation: Invocation
+    event: Event
+    data: object
+    ahead: int

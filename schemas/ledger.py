@@ -1,0 +1,89 @@
+"""What the dispatcher and the ledger say to each other about work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schemas.event import Event
+from schemas.invocation import Invocation, State
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A shard that this process owns.  Every write about its invocations carries `epoch`; `until_ms` is database time."""
+
+    shard: int
+    epoch: int
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The first unfinished invocation of a lane, with what is needed to attempt it.
+
+    `attempts` counts every attempt ever made, `tries` those of the present budget (a redrive starts a new one).
+    `data` is the JSON view where it is at hand in memory, else None with `has_data` False.
+    """
+
+    invocation: Invocation
+    event: Event
+    attempts: int
+    tries: int
+    state: State = State.QUEUED
+    data: object = None
+    has_data: bool = False
+    epoch_hint: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """The attempt row, written before the agent is called."""
+
+    invocation_id: str
+    number: int
+    shard: int
+    epoch: int
+    owner: str
+    started_ms: int
+    deadline_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How an attempt ended, and what becomes of the invocation and its lane.
+
+    `outcome` is the attempt's closed-set word (`delivered`, `accepted`, `throttled`, `rejected`, `gone`, `misconfigured`,
+    `failed`, `timeout`, `unreachable`, `unknown`).  `state` is the invocation's next one; with `waiting`, `due_ms` says when it
+    is tried again and `reason` why.  `answer` is at most 4 KiB of the agent's body, for people.
+    """
+
+    invocation_id: str
+    team: str
+    lane: str
+    number: int
+    shard: int
+    epoch: int
+    outcome: str
+    state: State
+    reason: str
+    ended_ms: int
+    tries: int
+    due_ms: int = 0
+    status: int = 0
+    error: str = ""
+    answer: bytes = b""
+    duration_ms: float = 0.0
+    sent: bool = False
+    bytes_sent: int = 0
+    tokens: int = 0
+    context_digest: str = ""
+    disable_subscription: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A line of the outbox: what is published on the outcomes topic when an invocation ends."""
+
+    seq: int
+    key: str
+    body: bytes
