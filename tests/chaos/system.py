@@ -1,0 +1,176 @@
+"""A whole Nightbell as users run it: processes, ports, a configuration file, an agent; started, killed and looked into from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+AGENT_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+SOURCE_SECRET = "chaos-secret"
+
+CONFIG = """\
+version: 1
+sources:
+  github-chaos: {{provider: github, secrets: ["{source_secret}"]}}
+agents:
+  sink: {{url: "http://127.0.0.1:{agent_port}/sink", secret: "{agent_secret}", allow_private: true, max_concurrency: 32, timeout_s: 5}}
+subscriptions:
+  all: &all
+    agent: sink
+    pattern: {{type: [{{prefix: github.}}]}}
+    context: {{view: "{{ring: data.ring, key: data.key, seq: data.seq}}"}}
+    retry: {{max_attempts: 50, first_delay: 200ms, max_delay: 1s}}
+  twin: *all
+"""
+EXTRA = """\
+version: 1
+subscriptions:
+  extra-{n}:
+    agent: sink
+    pattern: {{type: [{{prefix: github.}}]}}
+    context: {{view: "{{ring: data.ring, key: data.key, seq: data.seq}}"}}
+    retry: {{max_attempts: 50, first_delay: 200ms, max_delay: 1s}}
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+@dataclass
+class System:
+    """One embedded installation in `folder`; `launcher` is the command, so that broken builds can be run in its place."""
+
+    folder: Path
+    launcher: list[str] = field(default_factory=lambda: [sys.executable, "-m", "runtime.main"])
+    env: dict[str, str] = field(default_factory=dict)
+    roles: tuple[str, ...] = ("all",)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.ingest_port, self.api_port, self.agent_port = free_port(), free_port(), free_port()
+        self.config = self.folder / "nightbell.yaml"
+        self.config.write_text(
+            CONFIG.format(source_secret=SOURCE_SECRET, agent_secret=AGENT_SECRET, agent_port=self.agent_port)
+        )
+        self.process: subprocess.Popen | None = None
+        self.agent: subprocess.Popen | None = None
+        self.starts = 0
+
+    @property
+    def environment(self) -> dict[str, str]:
+        own = {
+            "NIGHTBELL_DATA_DIR": str(self.folder / "data"),
+            "NIGHTBELL_INGEST_BIND": f"127.0.0.1:{self.ingest_port}",
+            "NIGHTBELL_API_BIND": f"127.0.0.1:{self.api_port}",
+            "NIGHTBELL_LOG_FORMAT": "json",
+        }
+        return {k: v for k, v in os.environ.items() if not k.startswith("NIGHTBELL_")} | own | self.env
+
+    @property
+    def ingest_url(self) -> str:
+        return f"http://127.0.0.1:{self.ingest_port}/in/github-chaos"
+
+    @property
+    def api_url(self) -> str:
+        return f"http://127.0.0.1:{self.api_port}"
+
+    def start_agent(self, *extra: str) -> None:
+        self.agent = subprocess.Popen(
+            [
+                sys.executable, "-m", "examples.sample_agent", "--port", str(self.agent_port), "--agent", f"sink={AGENT_SECRET}",
+                "--ledger", str(self.folder / "agent.jsonl"), *extra,
+            ],
+            cwd=ROOT, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def start(self) -> None:
+        command = [*self.launcher, "serve", *self.roles]
+        if self.starts == 0:
+            command += ["--apply", str(self.config)]
+        self.starts += 1
+        log = (self.folder / "nightbell.log").open("ab")
+        self.process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log, start_new_session=True)
+        log.close()
+
+    def kill(self) -> None:
+        assert self.process is not None
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=30)
+
+    def close(self) -> None:
+        for process in (self.process, self.agent):
+            if process and process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                process.wait()
+
+    def log_tail(self, lines: int = 40) -> str:
+        path = self.folder / "nightbell.log"
+        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
+
+    def is_ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.api_url}/readyz", timeout=2) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
+
+    async def ready(self, within_s: float = 30) -> None:
+        deadline = asyncio.get_running_loop().time() + within_s
+        while not await asyncio.to_thread(self.is_ready):
+            if self.process is not None and self.process.poll() is not None:
+                raise AssertionError(f"nightbell ended with {self.process.returncode}:\n{self.log_tail()}")
+            if asyncio.get_running_loop().time() > deadline:
+                raise AssertionError(f"not ready within {within_s} s:\n{self.log_tail()}")
+            await asyncio.sleep(0.02)
+
+    def command(self, *words: str, check: bool = True) -> subprocess.CompletedProcess:
+        env = self.environment | {"NIGHTBELL_API_URL": self.api_url}
+        done = subprocess.run([sys.executable, "-m", "runtime.main", *words], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+        if check and done.returncode:
+            raise AssertionError(f"nightbell {' '.join(words)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def rows(self, sql: str) -> list[dict]:
+        with contextlib.closing(sqlite3.connect(f"file:{self.folder}/data/store.db?mode=ro", uri=True)) as connection:
+            connection.row_factory = sqlite3.Row
+            return [dict(row) for row in connection.execute(sql)]
+
+    def dump(self) -> dict:
+        """The store's truth, read by SQL of the test's own."""
+        events = [
+            {"id": row["id"], "deliveryid": json.loads(row["envelope"]).get("deliveryid")}
+            for row in self.rows("select id, envelope from events")
+        ]
+        return {
+            "events": events,
+            "invocations": self.rows("select id, event_id, subscription, subscription_uid, state, reason from invocations"),
+            "attempts": self.rows("select invocation_id, number, outcome from attempts"),
+        }
+
+    def open_invocations(self) -> int:
+        sql = "select count(*) as n from invocations where state in ('queued','running','accepted','waiting')"
+        return self.rows(sql)[0]["n"]
+
+    def ledger(self, name: str) -> list[dict]:
+        path = self.folder / f"{name}.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
