@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,9 +41,14 @@ class Ruleset:
     rules: Mapping[str, Rule] = field(default_factory=dict)
     broken: Mapping[str, str] = field(default_factory=dict)
 
-    def matching(self, team: str, document: Mapping[str, Any]) -> list[Rule]:
-        """The rules of `team` that match the event's document, in the order of their uids."""
-        return [self.rules[uid] for uid in sorted(self.matcher.match(team, document))]
+    def matching(
+        self, team: str, document: Mapping[str, Any], *, exact: Callable[[], Mapping[str, Any]] | None = None, now_ms: int = 0
+    ) -> list[Rule]:
+        """The rules of `team` that match the event's document, in the order of their uids.
+
+        `exact` gives the document with numbers as they were written; it is called only where a pattern asks for such a number.
+        """
+        return [self.rules[uid] for uid in self.matcher.match(team, document, exact=exact, now_ms=now_ms)]
 
 
 def plans(subscription: SubscriptionConfig) -> bool:
@@ -84,6 +89,6 @@ def _rule(config: SubscriptionConfig) -> Rule:
 def _matcher(rules: Mapping[str, Rule], before: Ruleset | None) -> Matcher:
     old = before.rules if before else {}
     matcher = before.matcher if before else Matcher()
-    gone = [uid for uid, rule in old.items() if rules.get(uid) is not rule]
+    gone = [(uid, rule.team) for uid, rule in old.items() if rules.get(uid) is not rule]
     added = [(uid, rule.team, rule.pattern) for uid, rule in rules.items() if old.get(uid) is not rule]
     return matcher.with_rules(add=added, remove=gone)

@@ -23,6 +23,7 @@ from schemas.topics import Place, Record
 
 _DEATHS_ALLOWED = 3
 _BATCHES_AT_ONCE = 8
+_PAUSE = wait_exponential_jitter(multiplier=0.05, max=2, jitter=0.05)
 _HOLD_LOOP_S = 0.010  # a batch gives the loop back at least this often while it is planned
 
 
@@ -98,7 +99,7 @@ class Router:
             await reader.aclose()
 
     async def _first_rules(self) -> None:
-        async for attempt in AsyncRetrying(retry=retry_if_exception_type(Busy), wait=wait_exponential_jitter(0.1, 2)):
+        async for attempt in AsyncRetrying(retry=retry_if_exception_type(Busy), wait=_PAUSE):
             with attempt:
                 await self.load_rules()
 
@@ -165,7 +166,9 @@ class Router:
             try:
                 planned.append(self._plan(record))
             except Exception as exc:  # noqa: BLE001 - whatever one record does to us, its neighbours go on: it is tried alone, and counted
-                self._say("record_failed", topic=record.topic, partition=record.partition, position=record.position, error=repr(exc))
+                self._say(
+                    "record_failed", topic=record.topic, partition=record.partition, position=record.position, error=repr(exc)
+                )
                 await self._one_by_one(batch)
                 return
             if perf_counter() - since > _HOLD_LOOP_S:
@@ -206,7 +209,7 @@ class Router:
 
     async def _admit(self, batch: Batch, planned: list[Planned], *, first: int, after: int) -> None:
         """Admit, again and again while the store is busy: nothing is skipped, and a revocation ends it."""
-        async for attempt in AsyncRetrying(retry=retry_if_exception_type(Busy), wait=wait_exponential_jitter(0.05, 2)):
+        async for attempt in AsyncRetrying(retry=retry_if_exception_type(Busy), wait=_PAUSE):
             with attempt:
                 if not batch.is_owned():
                     return

@@ -1,0 +1,70 @@
+"""The router's stores in memory: cursors by compare-and-set, events seen once, deaths counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from schemas.config import SubscriptionConfig, SubscriptionSpec
+from schemas.errors import FencedOut, StoreUnavailable
+from schemas.invocation import Admitted
+
+
+class Rules:
+    def __init__(self, *specs: SubscriptionSpec) -> None:
+        self.number = 1
+        self.configs = [SubscriptionConfig("default", f"sub-{i}", f"uid-{i}", 1, spec) for i, spec in enumerate(specs)]
+        self.broken = False
+
+    async def version(self) -> int:
+        if self.broken:
+            raise StoreUnavailable
+        return self.number
+
+    async def subscriptions(self) -> list[SubscriptionConfig]:
+        return list(self.configs)
+
+
+class Admissions:
+    def __init__(self) -> None:
+        self.positions: dict = {}
+        self.seen: dict[str, int] = {}
+        self.admitted: list[Admitted] = []
+        self.died: Counter = Counter()
+        self.aside: list = []
+        self.fail_next = 0
+        self.lanes: Counter = Counter()
+
+    async def cursors(self, log_id, places):
+        return {place: self.positions[place] for place in places if place in self.positions}
+
+    async def admit(self, log_id, place, *, first, after, plans, now_ms):
+        if self.fail_next:
+            self.fail_next -= 1
+            raise StoreUnavailable
+        if self.positions.get(place, first) != first:
+            raise FencedOut
+        self.positions[place] = after
+        found = []
+        for planned in plans:
+            if planned.event.id in self.seen:
+                continue
+            self.seen[planned.event.id] = planned.position
+            for invocation in planned.invocations:
+                found.append(Admitted(invocation, planned.event, planned.data, self.lanes[invocation.lane]))
+                self.lanes[invocation.lane] += 1
+        self.admitted += found
+        return found
+
+    async def deaths(self, log_id, place, position, reason):
+        self.died[place, position] += 1
+        return self.died[place, position]
+
+    async def set_aside(self, log_id, record, *, reason, now_ms):
+        self.aside.append((record.position, reason))
+        self.positions[_place(record)] = record.position + 1
+
+
+def _place(record):
+    from schemas.topics import Place
+
+    return Place(record.topic, record.partition)

@@ -1,0 +1,212 @@
+"""The router at work over a log in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from eventlog.memory import MemoryLog
+from router.metrics import RouterMetrics
+from router.service import Router
+from schemas.config import SubscriptionConfig, SubscriptionSpec, SubscriptionState
+from schemas.event import Event, to_headers
+from schemas.ids import event_id
+from schemas.topics import Draft
+from tests.fakes.admission import Admissions, Rules
+
+TOPIC = "nightbell.events.github"
+
+
+def event(number: int, *, key: str = "k", kind: str = "github.push") -> Event:
+    return Event(
+        id=event_id("default", "g", str(number)), team="default", source="g", provider="github", family="github", type=kind,
+        partitionkey=key, time_ms=1, received_ms=2, traceparent="00-0-0-01", datacontenttype="application/json",
+        body=b'{"n":%d}' % number,
+    )  # fmt: skip
+
+
+def draft(item: Event) -> Draft:
+    return Draft(TOPIC, item.partitionkey, item.body, to_headers(item))
+
+
+def rule(prefix: str = "github.") -> SubscriptionSpec:
+    return SubscriptionSpec(agent="a", pattern={"type": [{"prefix": prefix}]})
+
+
+class House:
+    def __init__(self, *specs: SubscriptionSpec) -> None:
+        self.log, self.rules, self.store = MemoryLog(), Rules(*(specs or (rule(),))), Admissions()
+        self.handed: list = []
+        self.said: list = []
+        self.registry = CollectorRegistry()
+        self.open = asyncio.Event()
+        self.open.set()
+        self.router = Router(
+            self.log, self.rules, self.store, now_ms=lambda: 1000, hand_over=self.handed.extend, room=self.open.wait,
+            say=lambda name, **fields: self.said.append((name, fields)), metrics=RouterMetrics(self.registry),
+        )  # fmt: skip
+
+    def counted(self, outcome: str) -> float:
+        return self.registry.get_sample_value("nightbell_route_events_total", {"outcome": outcome})
+
+    async def until(self, condition) -> None:
+        async with asyncio.timeout(5):
+            while not condition():
+                await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def running(house: House):
+    await house.log.start()
+    await house.log.ensure({TOPIC: 2})
+    task = asyncio.create_task(house.router.run([TOPIC]))
+    try:
+        yield house
+    finally:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await house.log.aclose()
+
+
+async def test_a_matching_event_becomes_an_invocation_and_is_handed_on():
+    async with running(House()) as house:
+        await house.log.append([draft(event(1))])
+        await house.until(lambda: house.handed)
+
+    assert [item.event.id for item in house.handed] == [event(1).id]
+    assert house.handed[0].data == {"n": 1}
+    assert house.counted("matched") == 1
+
+
+async def test_an_event_that_nothing_matches_is_kept_all_the_same():
+    async with running(House(rule("stripe."))) as house:
+        await house.log.append([draft(event(1))])
+        await house.until(lambda: house.store.seen)
+
+    assert house.handed == []
+    assert house.counted("unmatched") == 1
+
+
+async def test_a_repeated_event_gives_nothing_new():
+    async with running(House()) as house:
+        for _ in range(3):
+            await house.log.append([draft(event(1))])
+        await house.until(lambda: house.counted("duplicate") == 2)
+
+    assert len(house.handed) == 1
+
+
+async def test_the_order_of_a_key_is_that_of_the_log():
+    async with running(House()) as house:
+        for number in range(200):
+            await house.log.append([draft(event(number, key=f"key-{number % 7}"))])
+        await house.until(lambda: len(house.handed) == 200)
+
+    for key in range(7):
+        numbers = [item.data["n"] for item in house.handed if item.event.partitionkey == f"key-{key}"]
+        assert numbers == sorted(numbers)
+
+
+async def test_a_busy_store_is_asked_again_and_nothing_is_skipped():
+    house = House()
+    house.store.fail_next = 3
+    async with running(house):
+        for number in range(5):
+            await house.log.append([draft(event(number))])
+        await house.until(lambda: len(house.handed) == 5)
+
+    assert [item.data["n"] for item in house.handed] == list(range(5))
+
+
+async def test_a_record_that_cannot_be_read_is_set_aside_and_the_rest_goes_on():
+    async with running(House()) as house:
+        await house.log.append([draft(event(1))])
+        await house.log.append([Draft(TOPIC, "k", b"?", {"ce_nbwire": "99"})])
+        await house.log.append([draft(event(2))])
+        await house.until(lambda: len(house.handed) == 2)
+
+    assert [item.data["n"] for item in house.handed] == [1, 2]
+    assert len(house.store.aside) == 1
+    assert house.counted("dead") == 1
+
+
+async def test_a_record_that_killed_the_process_three_times_is_not_tried_again():
+    house = House()
+    await house.log.start()
+    await house.log.ensure({TOPIC: 2})
+    await house.log.append([draft(event(1)), draft(event(2))])
+    places = [place for place in await house.log.places(TOPIC) if (await house.log.bounds(place)).end > (await house.log.bounds(place)).oldest]
+    first = (await house.log.bounds(places[0])).oldest
+    house.store.died[places[0], first] = 3
+    async with running(house):
+        await house.until(lambda: house.handed)
+
+    assert [item.data["n"] for item in house.handed] == [2]
+    assert house.store.aside[0][0] == first
+
+
+async def test_another_routers_cursor_is_believed():
+    house = House()
+    async with running(house):
+        await house.log.append([draft(event(1))])
+        await house.until(lambda: house.handed)
+        (place,) = house.store.positions
+        house.store.positions[place] += 1  # another router admitted event 2, and we do not know it
+        house.store.seen[event(2).id] = 0
+        await house.log.append([draft(event(2))])
+        await house.log.append([draft(event(3))])
+        await house.until(lambda: len(house.handed) == 2)
+
+    assert [item.data["n"] for item in house.handed] == [1, 3]
+
+
+async def test_changed_rules_are_in_force_once_noticed():
+    house = House(rule("stripe."))
+    async with running(house):
+        await house.log.append([draft(event(1))])
+        await house.until(lambda: house.store.seen)
+        house.rules.configs = [SubscriptionConfig("default", "sub-0", "uid-0", 2, rule("github."))]
+        house.rules.number = 2
+        house.router.notice()
+        await house.until(lambda: house.router.rules.version == 2)
+        await house.log.append([draft(event(2))])
+        await house.until(lambda: house.handed)
+
+    assert [item.invocation.generation for item in house.handed] == [2]
+
+
+async def test_a_disabled_subscription_takes_nothing_new_and_a_paused_one_queues():
+    disabled = rule().model_copy(update={"state": SubscriptionState.DISABLED})
+    paused = rule().model_copy(update={"state": SubscriptionState.PAUSED})
+    async with running(House(disabled, paused)) as house:
+        await house.log.append([draft(event(1))])
+        await house.until(lambda: house.handed)
+
+    assert [item.invocation.subscription_uid for item in house.handed] == ["uid-1"]
+
+
+async def test_a_store_out_of_reach_leaves_the_old_rules_in_force():
+    house = House()
+    async with running(house):
+        await house.until(lambda: house.router.is_ready)
+        house.rules.broken = True
+        house.router.notice()
+        await house.log.append([draft(event(1))])
+        await house.until(lambda: house.handed)
+
+    assert any(name == "rules_not_loaded" for name, _ in house.said)
+
+
+async def test_a_full_next_stage_stops_the_reading():
+    house = House()
+    house.open.clear()
+    async with running(house):
+        await house.log.append([draft(event(1))])
+        await asyncio.sleep(0.02)
+        assert house.handed == []
+        house.open.set()
+        await house.until(lambda: house.handed)
