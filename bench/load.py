@@ -172,8 +172,7 @@ async def main() -> None:
     report = await load.run()
     if args.times:
         with open(args.times, "wb") as file:
-            for ring, sent in load.times.items():
-                file.write(struct.pack("<qq", ring, sent))
+            file.writelines(struct.pack("<qq", ring, sent) for ring, sent in load.times.items())
     print(json.dumps(report), flush=True)
 
 

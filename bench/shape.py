@@ -14,11 +14,44 @@ def _filler() -> dict[str, str]:
     return {f"{name}_url": f"https://api.github.example/repos/acme/shop/{name}{{/sha}}" for name in _NAMES}
 
 
-_NAMES = (
-    "archive assignees blobs branches collaborators comments commits compare contents contributors deployments downloads events forks "
-    "git_commits git_refs git_tags hooks issue_comment issue_events issues keys labels languages merges milestones notifications pulls "
-    "releases stargazers statuses subscribers subscription tags teams trees"
-).split()
+_NAMES = [
+    "archive",
+    "assignees",
+    "blobs",
+    "branches",
+    "collaborators",
+    "comments",
+    "commits",
+    "compare",
+    "contents",
+    "contributors",
+    "deployments",
+    "downloads",
+    "events",
+    "forks",
+    "git_commits",
+    "git_refs",
+    "git_tags",
+    "hooks",
+    "issue_comment",
+    "issue_events",
+    "issues",
+    "keys",
+    "labels",
+    "languages",
+    "merges",
+    "milestones",
+    "notifications",
+    "pulls",
+    "releases",
+    "stargazers",
+    "statuses",
+    "subscribers",
+    "subscription",
+    "tags",
+    "teams",
+    "trees",
+]
 
 
 class Shape:

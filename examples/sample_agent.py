@@ -77,7 +77,9 @@ class Agent:
         return web.json_response({"calls": self.calls, "done": len(self.done)})
 
 
-def _line(name: str, call: dict[str, Any], request: web.Request, body: bytes, *, status: int, started: float, repeated: bool) -> dict[str, Any]:
+def _line(
+    name: str, call: dict[str, Any], request: web.Request, body: bytes, *, status: int, started: float, repeated: bool
+) -> dict[str, Any]:
     return {
         "agent": name,
         "invocation": call["invocation"]["id"],

@@ -46,7 +46,20 @@ def _json(payload: Any) -> bytes:
 def _urls(kind: str, number: int) -> dict[str, str]:
     """The ballast of a real GitHub payload: what an agent must never pay for."""
     api = "https://api.github.com/repos/acme/shop"
-    names = ["labels", "comments", "events", "timeline", "reactions", "assignees", "milestones", "forks", "keys", "hooks", "teams", "tags"]
+    names = [
+        "labels",
+        "comments",
+        "events",
+        "timeline",
+        "reactions",
+        "assignees",
+        "milestones",
+        "forks",
+        "keys",
+        "hooks",
+        "teams",
+        "tags",
+    ]
     return {f"{name}_url": f"{api}/{kind}/{number}/{name}{{/name}}" for name in names}
 
 
@@ -92,7 +105,13 @@ def stripe(number: int, *, at: float = 0, secret: str = "") -> Delivery:
         "lines": {"object": "list", "data": [{"id": f"il_{number}_{i}", "amount": 100, "description": "Seat"} for i in range(8)]},
     }  # fmt: skip
     body = _json(
-        {"id": f"evt_{number}", "object": "event", "type": "invoice.payment_failed", "created": sent, "data": {"object": invoice}}
+        {
+            "id": f"evt_{number}",
+            "object": "event",
+            "type": "invoice.payment_failed",
+            "created": sent,
+            "data": {"object": invoice},
+        }
     )
     signature = _mac((secret or SECRETS["stripe-acme"]).encode(), f"{sent}.".encode() + body).hexdigest()
     return Delivery("stripe-acme", {"Stripe-Signature": f"t={sent},v1={signature}"}, body)
@@ -101,7 +120,13 @@ def stripe(number: int, *, at: float = 0, secret: str = "") -> Delivery:
 def slack(number: int, *, at: float = 0, secret: str = "") -> Delivery:
     """Somebody mentions the app in a channel."""
     sent = int(at or time.time())
-    event = {"type": "app_mention", "user": "U061F7AUR", "text": f"<@U0LAN0Z89> status of order {number}?", "ts": f"{sent}.{number:06d}", "channel": "C123"}
+    event = {
+        "type": "app_mention",
+        "user": "U061F7AUR",
+        "text": f"<@U0LAN0Z89> status of order {number}?",
+        "ts": f"{sent}.{number:06d}",
+        "channel": "C123",
+    }
     body = _json(
         {
             "token": "unused", "team_id": "T1", "api_app_id": "A1", "type": "event_callback", "event_id": f"Ev{number:08d}",
@@ -132,10 +157,18 @@ def shopify(number: int, *, secret: str = "") -> Delivery:
 def crm(number: int, *, at: float = 0, secret: str = "") -> Delivery:
     """A deal is closed, by a vendor that follows the Standard Webhooks specification."""
     sent, message = int(at or time.time()), f"msg_{number:08d}"
-    body = _json({"type": "deal.closed", "timestamp": "2026-11-21T10:00:00Z", "data": {"deal": f"D{number}", "amount": 12_000, "owner": "iva"}})
+    body = _json(
+        {
+            "type": "deal.closed",
+            "timestamp": "2026-11-21T10:00:00Z",
+            "data": {"deal": f"D{number}", "amount": 12_000, "owner": "iva"},
+        }
+    )
     key = base64.b64decode((secret or SECRETS["crm"]).removeprefix("whsec_"))
     signature = base64.b64encode(_mac(key, f"{message}.{sent}.".encode() + body).digest()).decode()
-    return Delivery("crm", {"webhook-id": message, "webhook-timestamp": str(sent), "webhook-signature": f"v1,{signature}"}, body)
+    return Delivery(
+        "crm", {"webhook-id": message, "webhook-timestamp": str(sent), "webhook-signature": f"v1,{signature}"}, body
+    )
 
 
 SENDERS: dict[str, Callable[..., Delivery]] = {

@@ -16,7 +16,7 @@ from router.metrics import RouterMetrics
 from router.plan import plan
 from router.ports import Admission, Rulebook
 from router.ruleset import Ruleset, build_ruleset
-from schemas.errors import Busy, FencedOut
+from schemas.errors import Busy, DamagedRecord, FencedOut
 from schemas.event import Event, from_headers
 from schemas.invocation import Admitted, Planned
 from schemas.topics import Place, Record
@@ -39,7 +39,10 @@ Log = Callable[..., Any]
 
 
 class Router:
-    """Turns the log into the ledger.  `hand_over` gets what was admitted, in lane order; `room` waits while the next stage is full."""
+    """Turns the log into the ledger.
+
+    `hand_over` gets what was admitted, in lane order; `room` waits while the next stage is full.
+    """
 
     def __init__(
         self,
@@ -61,6 +64,8 @@ class Router:
         self._changed = asyncio.Event()
         self._runs: dict[Place, _PlaceRun] = {}
         self._reader: Reader | None = None
+        self._stopping = asyncio.Event()
+        self._topics: dict[str, None] = {}
         self.is_ready = False
 
     @property
@@ -71,6 +76,17 @@ class Router:
     def notice(self) -> None:
         """Look for new rules now: someone changed them in this process."""
         self._changed.set()
+
+    def stop(self) -> None:
+        """Read no more; `run` returns when what was read is admitted."""
+        self.is_ready = False
+        self._stopping.set()
+
+    def watch(self, topics: Sequence[str]) -> None:
+        """Read these topics too; one that is not there yet is picked up when it is created."""
+        self._topics.update(dict.fromkeys(topics))
+        if self._reader:
+            self._reader.watch(topics)
 
     async def load_rules(self) -> None:
         """Swap in the store's rules where they changed; a store that cannot be reached leaves the old ones in force."""
@@ -83,15 +99,17 @@ class Router:
         self._metrics.broken_rules.set(len(self._rules.broken))
         self._say("rules_loaded", version=version, rules=len(self._rules.rules), broken=list(self._rules.broken.values()))
 
-    async def run(self, topics: Sequence[str]) -> None:
-        """Route until cancelled.  What is under way when that happens is admitted whole or not at all."""
+    async def run(self) -> None:
+        """Route what `watch` named until `stop`; what is under way then is still admitted.  Cancelling admits it whole or not."""
         await self._first_rules()
-        reader = self._log.reader(group=self._config.group, topics=topics, start=self._start)
+        reader = self._log.reader(group=self._config.group, topics=list(self._topics), start=self._start)
         self._reader = reader
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._keep_rules())
-                group.create_task(self._read(reader, group))
+                loops = [group.create_task(self._keep_rules()), group.create_task(self._read(reader, group))]
+                await self._stopping.wait()
+                for loop in loops:
+                    loop.cancel()
         finally:
             self.is_ready = False
             self._reader = None
@@ -125,13 +143,25 @@ class Router:
         self.is_ready = True
         while True:
             await self._room()
-            batch = await reader.next()
+            try:
+                batch = await reader.next()
+            except DamagedRecord as exc:
+                await self._step_over(exc, reader)
+                continue
             run = self._runs.get(batch.place)
             if run is None:
                 run = self._runs[batch.place] = _PlaceRun()
             await slots.acquire()
             task = group.create_task(self._route(batch, run, reader))
             task.add_done_callback(lambda _: slots.release())
+
+    async def _step_over(self, exc: DamagedRecord, reader: Reader) -> None:
+        """Set a record aside whose stored bytes are damaged: nothing can be read from it, and the rest must go on."""
+        place = Place(str(exc.fields["topic"]), int(exc.fields["partition"] or 0))
+        position = int(exc.fields["position"] or 0)
+        async with self._runs.setdefault(place, _PlaceRun()).turn:  # the batches before it are admitted first
+            await self._set_aside(Record(*place, position, "", b"", {}, self._now_ms()), reason=exc.detail)
+            reader.seek(place, position + 1)
 
     async def _route(self, batch: Batch, run: _PlaceRun, reader: Reader) -> None:
         """One batch, after the earlier ones of its place."""
@@ -177,7 +207,7 @@ class Router:
         await self._admit(batch, planned, first=batch.first, after=batch.after)
 
     async def _one_by_one(self, batch: Batch) -> None:
-        """Plan and admit each record alone, with its deaths counted before it is touched: after a start, and round a bad record.
+        """Plan and admit each record alone, its deaths counted before it is touched: after a start, and round a bad record.
 
         A record that ended this process the last times (or raised) is set aside with its reason, and the rest goes on.
         """

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import sys
 
-from runtime.main import main
 from tests.chaos.breaks import BREAKS
+
+from runtime.main import main
 
 if __name__ == "__main__":
     how = sys.argv.pop(1)

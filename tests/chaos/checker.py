@@ -63,7 +63,9 @@ def _durable(verdict: Verdict, acked: set[str], calls: list[dict], store: dict, 
             if pair not in ended:
                 verdict.fault("I1 durability", f"{ring} ({event}) has no ended invocation for {subscription}")
             elif pair not in delivered and not _ended_otherwise(store, pair):
-                verdict.fault("I1 durability", f"{ring} ({event}) is called done for {subscription}, but the agent never took it")
+                verdict.fault(
+                    "I1 durability", f"{ring} ({event}) is called done for {subscription}, but the agent never took it"
+                )
 
 
 def _ended_otherwise(store: dict, pair: tuple[str, str]) -> bool:
@@ -111,7 +113,9 @@ def _single(verdict: Verdict, calls: list[dict], store: dict) -> None:
     for pair, names in ids.items():
         if len(names) > 1:
             verdict.fault("I5 idempotent effect", f"{pair} was called under {sorted(names)}")
-    verdict.figures["repeated_calls"] = sum(1 for _, n in Counter((c["invocation"], c["attempt"]) for c in calls).items() if n > 1)
+    verdict.figures["repeated_calls"] = sum(
+        1 for _, n in Counter((c["invocation"], c["attempt"]) for c in calls).items() if n > 1
+    )
 
 
 def _complete(verdict: Verdict, calls: list[dict], store: dict) -> None:

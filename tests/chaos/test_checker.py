@@ -25,7 +25,13 @@ def good() -> dict:
         "store": {
             "events": [{"id": f"evt_{line['ring']}", "deliveryid": line["ring"]} for line in sent],
             "invocations": [
-                {"id": f"inv_{line['ring']}", "event_id": f"evt_{line['ring']}", "subscription": "all", "subscription_uid": "u", "state": "done"}
+                {
+                    "id": f"inv_{line['ring']}",
+                    "event_id": f"evt_{line['ring']}",
+                    "subscription": "all",
+                    "subscription_uid": "u",
+                    "state": "done",
+                }
                 for line in sent
             ],
             "attempts": [{"invocation_id": f"inv_{line['ring']}", "number": 1, "outcome": "delivered"} for line in sent],
@@ -61,7 +67,7 @@ def test_a_repeated_call_with_the_same_id_is_allowed_and_counted():
         (lambda r: r["agent"].pop(0), "I1"),
         (lambda r: r["agent"][0]["context"].update(ring="forged"), "I2"),
         (lambda r: r["agent"].append({"forged": "No matching signature"}), "I2"),
-        (lambda r: (r["agent"][0].update(start=15.0, end=16.0)), "I3"),
+        (lambda r: r["agent"][0].update(start=15.0, end=16.0), "I3"),
         (lambda r: r["agent"][0].update(end=10.5), "I3"),
         (lambda r: r["store"]["invocations"].append(dict(r["store"]["invocations"][0], id="inv_two")), "I4"),
         (lambda r: r["store"]["events"].append(dict(r["store"]["events"][0], id="evt_two")), "I4"),

@@ -16,7 +16,9 @@ from tests.chaos.system import EXTRA, System
 KILLS = int(os.environ.get("NBTEST_KILLS", "30"))
 
 
-async def run_with_kills(system: System, *, kills: int, seed: int, pause_s: float = 0.0, keys: int = 24, change: bool = True) -> Verdict:
+async def run_with_kills(
+    system: System, *, kills: int, seed: int, pause_s: float = 0.0, keys: int = 24, change: bool = True
+) -> Verdict:
     """Load, kill and restart `kills` times, let it settle, and check."""
     chance = random.Random(seed)
     system.start_agent("--delay-ms", "3", "--fail-agent", "sink", "--fail-first", "0")
@@ -39,7 +41,11 @@ async def run_with_kills(system: System, *, kills: int, seed: int, pause_s: floa
         load.cancel()
         system.close()
     return check(
-        sent=system.ledger("sent"), acked=system.ledger("acked"), agent=system.ledger("agent"), store=system.dump(), always=["all", "twin"]
+        sent=system.ledger("sent"),
+        acked=system.ledger("acked"),
+        agent=system.ledger("agent"),
+        store=system.dump(),
+        always=["all", "twin"],
     )
 
 

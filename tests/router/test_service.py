@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 
-import pytest
 from prometheus_client import CollectorRegistry
 
 from eventlog.memory import MemoryLog
@@ -62,12 +61,14 @@ class House:
 async def running(house: House):
     await house.log.start()
     await house.log.ensure({TOPIC: 2})
-    task = asyncio.create_task(house.router.run([TOPIC]))
+    house.router.watch([TOPIC])
+    task = asyncio.create_task(house.router.run())
     try:
         yield house
     finally:
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
+        house.router.stop()
+        house.open.set()
+        async with asyncio.timeout(5):
             await task
         await house.log.aclose()
 
@@ -139,7 +140,11 @@ async def test_a_record_that_killed_the_process_three_times_is_not_tried_again()
     await house.log.start()
     await house.log.ensure({TOPIC: 2})
     await house.log.append([draft(event(1)), draft(event(2))])
-    places = [place for place in await house.log.places(TOPIC) if (await house.log.bounds(place)).end > (await house.log.bounds(place)).oldest]
+    places = [
+        place
+        for place in await house.log.places(TOPIC)
+        if (await house.log.bounds(place)).end > (await house.log.bounds(place)).oldest
+    ]
     first = (await house.log.bounds(places[0])).oldest
     house.store.died[places[0], first] = 3
     async with running(house):
