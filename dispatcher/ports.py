@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from schemas.config import AgentConfig, SubscriptionConfig
+from schemas.context import Curated as Curated  # noqa: PLC0414 - part of this contract
 from schemas.event import Event
+from schemas.invocation import State
 from schemas.ledger import Head, Lease, Opening, Settlement
 
 
@@ -23,9 +24,11 @@ class Ledger(Protocol):
         ...
 
     async def due(self, agents: Sequence[tuple[str, str]], *, now_ms: int, limit: int, skip: Sequence[str] = ()) -> list[Head]:
-        """Heads of the lanes of one or more (team, agent) whose due time has come, longest due first, at most `limit` each agent.
+        """Heads of the lanes of one or more (team, agent) whose due time has come, longest due first, at most `limit` an agent.
 
-        `skip` names lanes that are in flight here already.  An attempt left open by a crash is closed as `unknown` first.
+        `skip` names lanes that are in memory here already.  An attempt left open under another epoch is closed as `unknown`
+        first, once its deadline has passed or its owner is surely dead; one of the present epoch only when its deadline is
+        long past, since an offer may start a lane while this is being read.
         """
         ...
 
@@ -33,12 +36,18 @@ class Ledger(Protocol):
         """The lane's head, whenever it is due; None where the lane is empty."""
         ...
 
-    async def next_due_ms(self, shards: Sequence[int]) -> int | None:
-        """When the earliest lane of these shards is due; None where there is none."""
+    async def next_due_ms(self, shards: Sequence[int], *, after_ms: int = 0) -> int | None:
+        """When the next lane of these shards falls due after `after_ms`; None where there is none.
+
+        What is due already waits for capacity or runs: it would make the caller ask in a circle.
+        """
         ...
 
     async def open(self, opening: Opening) -> bool:
-        """Write the attempt row and mark the invocation `running`."""
+        """Write the attempt row and mark the invocation `running`.
+
+        False also where the invocation is not the head of its lane: the caller's memory may be behind, the ledger decides.
+        """
         ...
 
     async def settle(self, settlement: Settlement) -> bool:
@@ -49,8 +58,20 @@ class Ledger(Protocol):
         """Let the lane wait (`paused`, `hold`) without an attempt; `due_ms` 0: until someone releases it."""
         ...
 
-    async def expire(self, head: Head, *, epoch: int, reason: str, now_ms: int) -> bool:
-        """End an invocation that is not worth an attempt any more."""
+    async def expire(self, head: Head, *, epoch: int, reason: str, now_ms: int, state: State = State.EXPIRED) -> bool:
+        """End an invocation without another attempt, in the end state that is given; its lane moves on as in `settle`."""
+        ...
+
+    async def release(
+        self, *, team: str, agent: str, shard: int, epoch: int, reason: str, subscription_uid: str = "", now_ms: int
+    ) -> int:
+        """Make every lane of the agent due that waits for `reason` (of one subscription, where given); how many there were."""
+        ...
+
+    async def supersede(self, lane: str, *, shard: int, epoch: int, now_ms: int) -> int:
+        """End, as superseded by the lane's newest, every other invocation of it that never had an attempt; how many there
+        were.
+        """
         ...
 
 
@@ -70,22 +91,48 @@ class Roster(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Curated:
-    """The agent's context as built by the curator: JSON bytes of its value, and what it cost."""
-
-    context: bytes
-    tokens: int
-    raw_tokens: int
-    digest: str
-    left_out: tuple[str, ...] = ()
-
-
 class Curator(Protocol):
     """Builds the context; wired to `curator.curate`."""
 
     def __call__(self, event: Event, data: Any, *, view: str | None, max_tokens: int | None) -> Curated:
         """The context of one event, under a budget."""
+        ...
+
+
+class Answered(Protocol):
+    """The part of `egress.client.Answer` that the dispatcher looks at."""
+
+    @property
+    def status(self) -> int:
+        """HTTP status."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Header fields; look-up ignores case."""
+        ...
+
+    @property
+    def body(self) -> bytes:
+        """The body, capped."""
+        ...
+
+
+class Caller(Protocol):
+    """The guarded way out; `egress.client.Client` is one."""
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        timeout_s: float = 30.0,
+        allow_private: bool = False,
+        allow_http: bool = False,
+    ) -> Answered:
+        """The answer.  Raises AddressRefused, AgentTimedOut or AgentUnreachable, with `kind` and `sent` among their fields."""
         ...
 
 

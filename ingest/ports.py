@@ -65,3 +65,19 @@ class RefusalShelf(Protocol):
     async def keep(self, refusals: Sequence[Refusal]) -> None:
         """Keep them; the oldest beyond a cap per source go."""
         ...
+
+
+class SecretShelf(Protocol):
+    """Where a secret goes that a vendor brings in a handshake (Asana, Notion)."""
+
+    async def keep_secret(self, team: str, source: str, secret: str) -> bool:
+        """Keep it, sealed, and say True; False where the stored source has a secret, also one that cannot be opened now."""
+        ...
+
+
+class Fetch(Protocol):
+    """The guarded client, as ingest needs it: vendors' public keys, and confirmations that they ask for."""
+
+    async def __call__(self, url: str) -> bytes:
+        """The body of a 200 answer over https.  Raises `Busy`, `AgentFailed` or `Misconfigured`."""
+        ...

@@ -11,7 +11,9 @@ class RouterMetrics:
     """One object a process; `registry` is another one only in tests."""
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
-        events = Counter("nightbell_route_events_total", "Events routed, by what became of them", ["outcome"], registry=registry)
+        events = Counter(
+            "nightbell_route_events_total", "Events routed, by what became of them", ["outcome"], registry=registry
+        )
         self.matched = events.labels("matched")
         self.unmatched = events.labels("unmatched")
         self.duplicate = events.labels("duplicate")
@@ -20,7 +22,11 @@ class RouterMetrics:
             "nightbell_route_duration_seconds", "From a batch read to its admission", buckets=_SECONDS, registry=registry
         )
         self.invocations = Counter("nightbell_invocations_created_total", "Invocations queued", ["agent"], registry=registry)
-        self.fenced = Counter("nightbell_route_fenced_total", "Batches dropped: another router moved the cursor", registry=registry)
+        self.fenced = Counter(
+            "nightbell_route_fenced_total", "Batches dropped: another router moved the cursor", registry=registry
+        )
         self.retries = Counter("nightbell_route_admit_retries_total", "Admissions tried again", registry=registry)
         self.rules = Gauge("nightbell_rules", "Subscriptions that plan", registry=registry)
-        self.broken_rules = Gauge("nightbell_rules_broken", "Subscriptions whose stored pattern does not compile", registry=registry)
+        self.broken_rules = Gauge(
+            "nightbell_rules_broken", "Subscriptions whose stored pattern does not compile", registry=registry
+        )

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from router.matcher import Matcher
-from router.pattern import Pattern, compile_pattern
+from router.pattern import Pattern
+from router.rule import compile_rule
 from schemas.config import SubscriptionConfig, SubscriptionState
 from schemas.errors import Invalid
 from schemas.ids import shard_of
@@ -32,8 +33,8 @@ class Rule:
 class Ruleset:
     """All rules that can plan, by uid, and the matcher over them.
 
-    `broken` names the subscriptions whose stored pattern no longer compiles (a newer or older build wrote it): they plan nothing,
-    and are shown.
+    `broken` names the subscriptions whose stored pattern no longer compiles (another build wrote it): they plan nothing, and
+    are shown.
     """
 
     version: int
@@ -82,7 +83,7 @@ def _rule(config: SubscriptionConfig) -> Rule:
         agent=config.spec.agent,
         shard=shard_of(config.team, config.spec.agent),
         order=config.spec.order,
-        pattern=compile_pattern(config.spec.pattern),
+        pattern=compile_rule(config.spec),
     )
 
 

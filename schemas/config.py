@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr, model_validator
 
 from schemas.invocation import Order
 from schemas.times import seconds_of
@@ -20,7 +20,9 @@ NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 _NAME = re.compile(NAME_PATTERN)
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-Span = Annotated[float, BeforeValidator(seconds_of), PlainSerializer(float), Field(json_schema_extra={"type": ["number", "string"]})]
+Span = Annotated[
+    float, BeforeValidator(seconds_of), PlainSerializer(float), Field(json_schema_extra={"type": ["number", "string"]})
+]
 
 
 def is_name(text: str) -> bool:
@@ -55,6 +57,10 @@ class AgentSpec(Spec):
     url: str
     secret: SecretStr | None = None
     max_concurrency: int = Field(default=8, ge=1, le=10_000)
+    rate_per_s: float | None = Field(
+        default=None, gt=0, le=100_000, description="attempts a second on average; absent: no limit"
+    )
+    burst: int = Field(default=1, ge=1, le=100_000, description="attempts at once that a rate allows after a quiet spell")
     timeout_s: Span = Field(default=30.0, gt=0, le=3600)
     allow_private: bool = False
     headers: dict[str, str] = Field(default_factory=dict)
@@ -69,11 +75,49 @@ class RetryPolicy(Spec):
     max_delay: Span = Field(default=3600.0, ge=0)
 
 
+class HistorySpec(Spec):
+    """The last events of the same thing, one line each."""
+
+    events: int = Field(default=5, ge=1, le=100)
+    max_age: Span = Field(default=30 * 86_400.0, gt=0)
+
+
+class LookupSpec(Spec):
+    """One HTTP lookup that completes the context.  `{…}` in the URL's path or query takes one value of the event, encoded."""
+
+    url: str
+    view: str | None = None
+    headers: dict[str, str] = Field(default_factory=dict, description="may name secrets of the vault: ${secret.NAME}")
+    timeout: Span = Field(default=3.0, gt=0, le=30)
+    cache: Span = Field(default=60.0, ge=0, le=86_400)
+    max_bytes: int = Field(default=65_536, ge=1, le=1024 * 1024)
+    max_tokens: int = Field(default=500, ge=1)
+    allow_private: bool = False
+
+
 class ContextSpec(Spec):
-    """What the agent gets to know."""
+    """What the agent gets to know.
+
+    `required` names members of the context (`title`, `customer.id`), facts (`facts.tier`) or lookups (`enrich.crm`) that are
+    never cut; where one is absent or cannot fit, `on_missing` decides.  `on_overflow` decides where something else was cut.
+    """
 
     view: str | None = None
     max_tokens: int | None = Field(default=None, ge=1)
+    required: tuple[str, ...] = ()
+    history: HistorySpec | None = None
+    facts: tuple[str, ...] = Field(default=(), description="names of facts about the thing; * is all of them")
+    enrich: dict[str, LookupSpec] = Field(default_factory=dict)
+    format: Literal["json", "text", "cloudevent"] = "json"
+    template: str | None = Field(default=None, max_length=8192, description="a Jinja2 template for `format: text`, sandboxed")
+    model: str | None = Field(default=None, description="the model that reads it: tokens are counted for its family")
+    on_missing: Literal["flag", "park", "refuse"] = "flag"
+    on_overflow: Literal["cut", "park", "refuse"] = "cut"
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a view and a budget are all that is asked for."""
+        return self.format == "json" and not (self.required or self.history or self.facts or self.enrich or self.model)
 
 
 class SubscriptionState(StrEnum):
@@ -84,15 +128,46 @@ class SubscriptionState(StrEnum):
     DISABLED = "disabled"  # by a 410 of the agent; an apply does not undo it
 
 
+class DedupSpec(Spec):
+    """Events whose `key` (JMESPath over the event's document) is equal within `window` wake the agent once."""
+
+    key: str = Field(min_length=1, max_length=1000)
+    window: Span = Field(gt=0, le=35 * 86_400)
+
+
 class SubscriptionSpec(Spec):
-    """Which events wake which agent, and how."""
+    """Which events wake which agent, and how.
+
+    Exactly one of `pattern` (EventBridge), `filters` (CloudEvents Subscriptions) and `cesql` says which; `when` is a CEL guard
+    on what matched; `extensions` opts in to what a pattern may use beyond EventBridge.
+    """
 
     agent: Name
-    pattern: dict[str, Any]
+    pattern: dict[str, Any] = Field(default_factory=dict)
+    filters: tuple[dict[str, Any], ...] = ()
+    cesql: str | None = None
+    when: str | None = None
+    extensions: tuple[str, ...] = ()
+    dedup: DedupSpec | None = None
     order: Order = Order.STRICT
     context: ContextSpec = ContextSpec()
     retry: RetryPolicy = RetryPolicy()
+    delay: Span = Field(default=0.0, ge=0, le=2_592_000, description="how long an event waits before it wakes the agent")
+    expires_after: Span | None = Field(
+        default=None, gt=0, description="how long after its receipt an event is still worth an attempt; absent: always"
+    )
     state: SubscriptionState = SubscriptionState.LIVE
+
+    @model_validator(mode="after")
+    def _one_language(self) -> SubscriptionSpec:
+        given = [name for name in ("pattern", "filters", "cesql") if getattr(self, name)]
+        if len(given) > 1:
+            raise ValueError(
+                f"{' and '.join(given)} stand side by side: exactly one of pattern, filters and cesql says which events"
+            )
+        if not given and "pattern" not in self.model_fields_set:
+            raise ValueError("one of pattern, filters and cesql must say which events")
+        return self
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,7 @@ class Planned:
     position: int
     invocations: tuple[Invocation, ...]
     data: object = None  # the JSON view, handed on in memory so that nobody parses twice
+    appended_ms: int = 0  # when the log took the record, by the log's own clock
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ class Head:
     """The first unfinished invocation of a lane, with what is needed to attempt it.
 
     `attempts` counts every attempt ever made, `tries` those of the present budget (a redrive starts a new one).
-    `data` is the JSON view where it is at hand in memory, else None with `has_data` False.
+    `data` is the JSON view where it is at hand in memory, else None with `has_data` False.  `budget_ms` is when the present
+    budget began (a redrive's time), 0 where that was the invocation's creation.
     """
 
     invocation: Invocation
@@ -33,6 +34,7 @@ class Head:
     data: object = None
     has_data: bool = False
     epoch_hint: int = 0
+    budget_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

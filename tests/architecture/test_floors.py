@@ -20,9 +20,9 @@ FLOORS = {
 }  # fmt: skip
 # What control may take from the stages: their pure faces.
 PURE_FACES = {
-    "ingest.catalogue", "ingest.sign", "ingest.verify", "ingest.normalize", "ingest.receive", "ingest.handshake", "ingest.steps",
+    "ingest.catalogue", "ingest.prepared", "ingest.schemes.base", "ingest.sign", "ingest.verify", "ingest.normalize", "ingest.receive", "ingest.handshake", "ingest.steps",
     "router.plan", "router.explain", "router.pattern", "router.matcher", "router.lint", "router.filters", "router.cesql",
-    "router.rules_import", "router.operators",
+    "router.rules_import", "router.operators", "router.values", "router.rule",
     "curator.curate", "curator.view", "curator.views",
     "dispatcher.protocols", "dispatcher.signing",
 }  # fmt: skip
@@ -116,7 +116,12 @@ def test_the_aiohttp_client_is_used_in_egress_only():
         if path.startswith("egress/"):
             continue
         for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "aiohttp" and node.attr in client_names:
+            if (
+                isinstance(node, ast.Attribute)
+                and isinstance(node.value, ast.Name)
+                and node.value.id == "aiohttp"
+                and node.attr in client_names
+            ):
                 wrong.append(f"{path}:{node.lineno}")
             if isinstance(node, ast.ImportFrom) and node.module == "aiohttp" and {a.name for a in node.names} & client_names:
                 wrong.append(f"{path}:{node.lineno}")
@@ -145,7 +150,9 @@ def test_no_module_is_named_like_the_standard_library_or_a_dependency():
     wrong = [
         path
         for path, _ in sources()
-        if path.endswith(".py") and path.count("/") and (path.rsplit("/", 1)[1].removesuffix(".py")) in foreign - set(FLOORS) - {"__init__"}
+        if path.endswith(".py")
+        and path.count("/")
+        and (path.rsplit("/", 1)[1].removesuffix(".py")) in foreign - set(FLOORS) - {"__init__"}
     ]
 
     assert not wrong
@@ -154,7 +161,9 @@ def test_no_module_is_named_like_the_standard_library_or_a_dependency():
 def test_each_top_level_package_belongs_to_our_distribution_alone():
     owners = packages_distributions()
 
-    assert {name: set(owners.get(name, [])) - {"nightbell"} for name in FLOORS if set(owners.get(name, [])) - {"nightbell"}} == {}
+    assert {
+        name: set(owners.get(name, [])) - {"nightbell"} for name in FLOORS if set(owners.get(name, [])) - {"nightbell"}
+    } == {}
 
 
 def test_nothing_committed_names_a_registry_host_or_a_machine_path():

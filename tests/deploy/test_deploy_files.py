@@ -17,7 +17,9 @@ ROLES = {"ingest", "router", "dispatcher", "api"}
 
 
 def commands() -> dict[str, list[str]]:
-    return {name: service["command"] for name, service in COMPOSE["services"].items() if service.get("image") == "nightbell:local"}
+    return {
+        name: service["command"] for name, service in COMPOSE["services"].items() if service.get("image") == "nightbell:local"
+    }
 
 
 def test_every_variable_of_ours_is_a_setting():
@@ -62,7 +64,7 @@ def test_a_dependency_on_health_is_on_a_service_that_has_a_check():
 
 
 def test_published_ports_are_those_that_the_image_exposes():
-    exposed = set(re.search(r"^EXPOSE (.*)$", DOCKERFILE, re.M)[1].split())
+    exposed = set(re.search(r"^EXPOSE (.*)$", DOCKERFILE, re.MULTILINE)[1].split())
     binds = {re.search(rf"{name}=0\.0\.0\.0:(\d+)", DOCKERFILE)[1] for name in ("NIGHTBELL_INGEST_BIND", "NIGHTBELL_API_BIND")}
     published = {port.split(":")[-1] for name in commands() for port in COMPOSE["services"][name].get("ports", [])}
 
@@ -71,15 +73,15 @@ def test_published_ports_are_those_that_the_image_exposes():
 
 
 def test_images_are_pinned_and_the_process_is_not_root():
-    images = re.findall(r"^FROM (\S+)", DOCKERFILE, re.M)
+    images = re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
     images += [s["image"] for s in COMPOSE["services"].values() if s["image"] != "nightbell:local"]
 
     assert all(re.search(r":\d+\.\d+|:v\d+\.\d+", image) for image in images)
-    assert re.search(r"^USER 10001$", DOCKERFILE, re.M)
+    assert re.search(r"^USER 10001$", DOCKERFILE, re.MULTILINE)
 
 
 def test_files_that_the_dockerfile_copies_exist():
-    for source in re.findall(r"^COPY (?!--from)(\S+) ", DOCKERFILE, re.M):
+    for source in re.findall(r"^COPY (?!--from)(\S+) ", DOCKERFILE, re.MULTILINE):
         assert (ROOT / source).exists()
 
 

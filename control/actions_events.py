@@ -1,0 +1,185 @@
+"""Acts on what came in: events, their traces, and why subscriptions did or did not match."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from control.asked import CurateBody, EventQuery, ExplainQuery, MatchBody, Page
+from control.auth import Caller
+from control.desk import Desk
+from control.shown import attempt_json, event_json, invocation_json, listed, page_by_seq, rejected_json
+from control.steps import steps_of
+from schemas.config import DEFAULT_TEAM
+from schemas.errors import Invalid, NotFound
+from schemas.event import Event, from_envelope
+from store.events import EventFilter, EventRow, body_of, event_page, event_row, rejected_page, states_of
+from store.subscriptions import SubscriptionRow, subscriptions_of
+from store.work import attempts_of, invocations_of
+
+BODY_GONE = "body_gone"  # the flag of an event whose body's retention is over
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """An answer that is not JSON: bytes to be saved, never to be rendered."""
+
+    content: bytes
+    filename: str
+
+
+async def list_events(desk: Desk, caller: Caller, *, query: EventQuery) -> dict[str, Any]:
+    """Events, newest first, each with the states of its invocations."""
+    now_ms = desk.now_ms()
+    wanted = EventFilter(
+        since_ms=query.since_ms(now_ms),
+        until_ms=query.until_ms(now_ms),
+        source=query.source or "",
+        type=query.type or "",
+        subject=query.subject or "",
+        outcome=query.outcome or "",
+    )
+    rows = await event_page(desk.engine, caller.team, wanted, before=query.before("events"), limit=query.limit + 1)
+    shown, more = page_by_seq(rows, query, "events")
+    states = await states_of(desk.engine, [row.id for row in shown])
+    return listed([event_json(row, states.get(row.id, {})) for row in shown], more)
+
+
+async def show_event(desk: Desk, caller: Caller, *, event_id: str) -> dict[str, Any]:
+    """The event's document: the envelope with `data` in it, as patterns and views see it."""
+    row = await _seen_by(desk, caller, event_id)
+    return await document_of(desk, row)
+
+
+async def show_body(desk: Desk, caller: Caller, *, event_id: str) -> Raw:
+    """The vendor's bytes, untouched."""
+    row = await _seen_by(desk, caller, event_id)
+    body = await body_of(desk.engine, row.body_digest)
+    if body is None:
+        raise NotFound("this event's body is no longer kept")
+    return Raw(body, f"{row.id}.body")
+
+
+async def trace_event(desk: Desk, caller: Caller, *, event_id: str) -> dict[str, Any]:
+    """Every step of an event with its time, its invocations with their attempts, and what did not match."""
+    row = await _of_team(desk, caller, event_id)
+    invocations = await invocations_of(desk.engine, caller.team, event_id)
+    attempts = await attempts_of(desk.engine, [invocation.seq for invocation in invocations])
+    shown = [
+        {**invocation_json(found), "attempts": [attempt_json(attempt) for attempt in attempts.get(found.seq, [])]}
+        for found in invocations
+    ]
+    return {
+        "event": {**json.loads(row.envelope), "admitted_at": event_json(row, {})["admitted_at"]},
+        "steps": steps_of(row, invocations, attempts),
+        "invocations": shown,
+        "misses": await _misses(desk, caller, row, planned={found.subscription for found in invocations}),
+    }
+
+
+async def explain_event(desk: Desk, caller: Caller, *, event_id: str, query: ExplainQuery) -> dict[str, Any]:
+    """Why each subscription, or the one asked for, does or does not match the event today."""
+    row = await _of_team(desk, caller, event_id)
+    subscriptions = await subscriptions_of(desk.engine, caller.team)
+    if query.subscription is not None and query.subscription not in subscriptions:
+        raise NotFound(f"there is no subscription `{query.subscription}`")
+    wanted = [found for name, found in subscriptions.items() if query.subscription in {None, name}]
+    document = await document_of(desk, row)
+    return listed([_explained(desk, subscription, document) for subscription in wanted])
+
+
+async def try_match(desk: Desk, caller: Caller, *, body: MatchBody) -> dict[str, Any]:
+    """Whether a pattern matches a kept event, or a document, and if not, which field does not."""
+    document = body.event
+    if isinstance(document, str):
+        document = await document_of(desk, await _of_team(desk, caller, document))
+    return dict(desk.tools.match(body.pattern, document))
+
+
+async def try_curate(desk: Desk, caller: Caller, *, body: CurateBody) -> dict[str, Any]:
+    """The context that an agent would get of a kept event, its tokens, and what was left out."""
+    if body.subscription is not None and body.view is not None:
+        raise Invalid("give a subscription or a view, not both", place="/view")
+    row = await _of_team(desk, caller, body.event)
+    view, max_tokens = body.view, body.max_tokens
+    if body.subscription is not None:
+        view, max_tokens = await _wanted_context(desk, caller, body.subscription, max_tokens)
+    event, data = await event_and_data(desk, row)
+    found = desk.tools.curate(event, data, view=view, max_tokens=max_tokens)
+    return {
+        "context": orjson.loads(found.context),
+        "tokens": found.tokens,
+        "raw_tokens": found.raw_tokens,
+        "digest": found.digest,
+        "left_out": list(found.left_out),
+    }
+
+
+async def list_rejected(desk: Desk, caller: Caller, *, query: Page) -> dict[str, Any]:
+    """Records of the log that could not be routed and were set aside; they belong to no team, so the default one sees them."""
+    if caller.team != DEFAULT_TEAM:
+        return listed([])
+    rows = await rejected_page(desk.engine, before=query.before("rejected"), limit=query.limit + 1)
+    shown, more = page_by_seq(rows, query, "rejected")
+    return listed([rejected_json(row) for row in shown], more)
+
+
+async def document_of(desk: Desk, row: EventRow) -> dict[str, Any]:
+    """A kept event's document; `data` is null and the flag `body_gone` is set once its body is no longer kept."""
+    envelope: dict[str, Any] = json.loads(row.envelope)
+    body = await body_of(desk.engine, row.body_digest)
+    if body is None:
+        return {**envelope, "flags": [*envelope.get("flags", []), BODY_GONE], "data": None}
+    data, _ = desk.tools.view(body, envelope["datacontenttype"], row.pointer)
+    return {**envelope, "data": data}
+
+
+async def event_and_data(desk: Desk, row: EventRow) -> tuple[Event, Any]:
+    """A kept event with its body, and its JSON view.  Raises `NotFound` once its body is no longer kept."""
+    body = await body_of(desk.engine, row.body_digest)
+    if body is None:
+        raise NotFound(f"the body of {row.id} is no longer kept")
+    event = from_envelope(json.loads(row.envelope), body, family=row.family, pointer=row.pointer)
+    data, _ = desk.tools.view(body, event.datacontenttype, event.pointer)
+    return event, data
+
+
+async def _of_team(desk: Desk, caller: Caller, event_id: str) -> EventRow:
+    row = await event_row(desk.engine, caller.team, event_id)
+    if row is None:
+        raise NotFound("there is no such event")
+    return row
+
+
+async def _seen_by(desk: Desk, caller: Caller, event_id: str) -> EventRow:
+    """The event, where this caller may see it: a token opens its own, an agent's key those that woke it."""
+    if caller.is_token and caller.event_id != event_id:
+        raise NotFound("there is no such event")
+    row = await _of_team(desk, caller, event_id)
+    if caller.agent and not caller.is_token:
+        woken = await invocations_of(desk.engine, caller.team, event_id)
+        if all(invocation.agent != caller.agent for invocation in woken):
+            raise NotFound("there is no such event")
+    return row
+
+
+async def _misses(desk: Desk, caller: Caller, row: EventRow, *, planned: set[str]) -> Sequence[Mapping[str, Any]]:
+    document = await document_of(desk, row)
+    others = [found for name, found in (await subscriptions_of(desk.engine, caller.team)).items() if name not in planned]
+    return [_explained(desk, subscription, document) for subscription in others]
+
+
+def _explained(desk: Desk, subscription: SubscriptionRow, document: Mapping[str, Any]) -> dict[str, Any]:
+    return {"subscription": subscription.name, **desk.tools.explain(subscription.config, document)}
+
+
+async def _wanted_context(desk: Desk, caller: Caller, name: str, max_tokens: int | None) -> tuple[str | None, int | None]:
+    subscription = (await subscriptions_of(desk.engine, caller.team)).get(name)
+    if subscription is None:
+        raise NotFound(f"there is no subscription `{name}`")
+    context = subscription.config.spec.context
+    return context.view, max_tokens or context.max_tokens

@@ -1,0 +1,157 @@
+"""Acts on work: invocations, redrives, replays."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from control.asked import DryRunQuery, InvocationQuery, RedrivesBody, ReplaysBody
+from control.auth import Caller
+from control.callbacks import own_invocation
+from control.desk import Desk
+from control.shown import attempt_json, invocation_json, listed, page_by_seq, progress_json
+from schemas.errors import Conflict, Invalid, NotFound
+from schemas.ids import random_id
+from schemas.invocation import State
+from store.events import EventFilter, event_total
+from store.progress import REDRIVE, REPLAY, RUNNING, Progress, begin, progress_of
+from store.redress import REDRIVABLE
+from store.subscriptions import subscriptions_of
+from store.work import InvocationFilter, attempts_of, invocation_page, invocation_total
+
+_PREFIXES = {REPLAY: "rpl_", REDRIVE: "rdv_"}
+_CANCELED = "canceled by an operator"
+
+
+async def list_invocations(desk: Desk, caller: Caller, *, query: InvocationQuery) -> dict[str, Any]:
+    """Invocations, newest first."""
+    now_ms = desk.now_ms()
+    wanted = InvocationFilter(
+        state=query.state.value if query.state else "",
+        agent=query.agent or "",
+        subscription=query.subscription or "",
+        event=query.event or "",
+        since_ms=query.since_ms(now_ms),
+        until_ms=query.until_ms(now_ms),
+    )
+    before = query.before("invocations")
+    rows = await invocation_page(desk.engine, caller.team, wanted, before=before, limit=query.limit + 1)
+    shown, more = page_by_seq(rows, query, "invocations")
+    return listed([invocation_json(row) for row in shown], more)
+
+
+async def show_invocation(desk: Desk, caller: Caller, *, invocation_id: str) -> dict[str, Any]:
+    """An invocation with its attempts and what the agent answered."""
+    row = await own_invocation(desk, caller, invocation_id)
+    attempts = (await attempts_of(desk.engine, [row.seq])).get(row.seq, [])
+    return {**invocation_json(row), "attempts": [attempt_json(attempt) for attempt in attempts]}
+
+
+async def redrive(desk: Desk, caller: Caller, *, invocation_id: str, query: DryRunQuery) -> dict[str, Any]:
+    """Queue an ended invocation again: same id, its attempts continued, a new budget of retries."""
+    row = await own_invocation(desk, caller, invocation_id)
+    if row.state not in REDRIVABLE:
+        raise Conflict(f"the invocation is {row.state}: what is buried, expired, canceled or superseded can be redriven")
+    if not query.dry_run:
+        if not await desk.redress.redrive(caller.team, [invocation_id], now_ms=desk.now_ms()):
+            raise Conflict("the invocation changed its state meanwhile: look again")
+        await desk.noted(caller, "invocations.redrive", f"invocation/{invocation_id}", f"was {row.state}: {row.reason}")
+    return {"id": invocation_id, "state": State.QUEUED.value, "dry_run": query.dry_run}
+
+
+async def cancel(desk: Desk, caller: Caller, *, invocation_id: str, query: DryRunQuery) -> dict[str, Any]:
+    """End an invocation that is queued or waits."""
+    row = await own_invocation(desk, caller, invocation_id)
+    if row.state not in {State.QUEUED, State.WAITING}:
+        raise Conflict(f"the invocation is {row.state}: what is queued or waits can be canceled")
+    if not query.dry_run:
+        if not await desk.redress.cancel(caller.team, [invocation_id], reason=_CANCELED, now_ms=desk.now_ms()):
+            raise Conflict("the invocation changed its state meanwhile: look again")
+        await desk.noted(caller, "invocations.cancel", f"invocation/{invocation_id}")
+    return {"id": invocation_id, "state": State.CANCELED.value, "dry_run": query.dry_run}
+
+
+async def create_redrives(desk: Desk, caller: Caller, *, body: RedrivesBody) -> dict[str, Any]:
+    """Redrive by query, in the background; the answer says how to follow it."""
+    if body.state not in REDRIVABLE:
+        raise Invalid(f"what is {body.state.value} cannot be redriven", place="/state")
+    wanted = redrive_filter(body, now_ms=desk.now_ms())
+    total = await invocation_total(desk.engine, caller.team, wanted)
+    return await _begun(desk, caller, REDRIVE, body, total=total)
+
+
+async def create_replays(desk: Desk, caller: Caller, *, body: ReplaysBody) -> dict[str, Any]:
+    """Plan kept events anew, with today's rules, in the background; the answer says how to follow it."""
+    if body.subscription is not None and body.subscription not in await subscriptions_of(desk.engine, caller.team):
+        raise NotFound(f"there is no subscription `{body.subscription}`")
+    wanted = replay_filter(body, now_ms=desk.now_ms())
+    total = await event_total(desk.engine, caller.team, wanted)
+    if not total and body.event is not None:
+        raise NotFound("there is no such event")
+    return await _begun(desk, caller, REPLAY, body, total=total)
+
+
+async def show_redrives(desk: Desk, caller: Caller, *, progress_id: str) -> dict[str, Any]:
+    """How far a redrive by query is."""
+    return await _progress(desk, caller, REDRIVE, progress_id)
+
+
+async def show_replays(desk: Desk, caller: Caller, *, progress_id: str) -> dict[str, Any]:
+    """How far a replay is."""
+    return await _progress(desk, caller, REPLAY, progress_id)
+
+
+def redrive_filter(body: RedrivesBody, *, now_ms: int) -> InvocationFilter:
+    """Which invocations a redrive by query means."""
+    return InvocationFilter(
+        state=body.state.value,
+        agent=body.agent or "",
+        subscription=body.subscription or "",
+        event=body.event or "",
+        since_ms=body.since_ms(now_ms),
+        until_ms=body.until_ms(now_ms),
+    )
+
+
+def replay_filter(body: ReplaysBody, *, now_ms: int) -> EventFilter:
+    """Which events a replay means."""
+    return EventFilter(
+        since_ms=body.since_ms(now_ms),
+        until_ms=body.until_ms(now_ms),
+        source=body.source or "",
+        type=body.type or "",
+        subject=body.subject or "",
+        outcome=body.outcome or "",
+        event=body.event or "",
+    )
+
+
+async def _begun(desk: Desk, caller: Caller, kind: str, body: RedrivesBody | ReplaysBody, *, total: int) -> dict[str, Any]:
+    now_ms = desk.now_ms()
+    query = body.model_dump(mode="json", exclude={"dry_run"}, exclude_none=True)
+    begun = Progress(
+        id="" if body.dry_run else random_id(_PREFIXES[kind], os.urandom(17)),
+        team=caller.team,
+        kind=kind,
+        query=json.dumps(query),
+        state="dry_run" if body.dry_run else RUNNING,
+        reason="",
+        actor=caller.name,
+        total=total,
+        done=0,
+        position="0",
+        created_ms=now_ms,
+        updated_ms=now_ms,
+    )
+    if not body.dry_run:
+        await begin(desk.engine, begun)
+        desk.nudge()
+    return {**progress_json(begun), "dry_run": body.dry_run}
+
+
+async def _progress(desk: Desk, caller: Caller, kind: str, progress_id: str) -> dict[str, Any]:
+    found = await progress_of(desk.engine, caller.team, progress_id)
+    if found is None or found.kind != kind:
+        raise NotFound(f"there is no such {kind}")
+    return progress_json(found)

@@ -1,0 +1,65 @@
+"""The steps of one event, each with its time: the story that a trace tells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from schemas.times import iso
+from store.events import EventRow
+from store.work import AttemptRow, InvocationRow
+
+
+class Step(NamedTuple):
+    """Something that happened at an instant."""
+
+    at_ms: int
+    step: str
+    detail: str
+    invocation: str = ""
+
+
+def steps_of(
+    event: EventRow, invocations: Sequence[InvocationRow], attempts: Mapping[int, Sequence[AttemptRow]]
+) -> list[dict[str, Any]]:
+    """All steps in the order in which they happened; `after_ms` counts from the receipt."""
+    steps = [*_arrival(event, invocations)]
+    for invocation in invocations:
+        steps += _life(invocation, attempts.get(invocation.seq, ()))
+    steps.sort(key=lambda step: step.at_ms)  # stable: steps of one instant stay as they were told
+    return [
+        {
+            "at": iso(step.at_ms),
+            "after_ms": step.at_ms - event.received_ms,
+            "step": step.step,
+            "detail": step.detail,
+            "invocation": step.invocation,
+        }
+        for step in steps
+    ]
+
+
+def _arrival(event: EventRow, invocations: Sequence[InvocationRow]) -> Iterator[Step]:
+    yield Step(event.received_ms, "received", f"verified and normalized as {event.type} from {event.source}")
+    if event.appended_ms:
+        yield Step(event.appended_ms, "appended", f"{event.topic}/{event.partition} at {event.position}")
+    matched = f"{len(invocations)} subscription{'s' * (len(invocations) != 1)} matched" if invocations else "nothing matched"
+    yield Step(event.admitted_ms, "admitted", matched)
+
+
+def _life(invocation: InvocationRow, attempts: Sequence[AttemptRow]) -> Iterator[Step]:
+    where = f"{invocation.subscription} → {invocation.agent}"
+    yield Step(invocation.created_ms, "planned", where, invocation.id)
+    for attempt in attempts:
+        yield Step(attempt.started_ms, f"attempt {attempt.number} started", where, invocation.id)
+        if attempt.ended_ms:
+            yield Step(attempt.ended_ms, f"attempt {attempt.number} {attempt.outcome}", _answer(attempt), invocation.id)
+    if invocation.ended_ms:
+        yield Step(invocation.ended_ms, invocation.state, invocation.reason, invocation.id)
+
+
+def _answer(attempt: AttemptRow) -> str:
+    parts = [f"HTTP {attempt.status}" if attempt.status else "", f"{attempt.duration_ms:.1f} ms", attempt.error]
+    if not attempt.status and attempt.sent:
+        parts.append("sent, unanswered")
+    return ", ".join(part for part in parts if part)

@@ -1,0 +1,87 @@
+"""A subscription's context contract, made ready once: what is required, in which counter, with which templates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from curator.budget import Path
+from curator.enrich import check_lookup
+from curator.ports import TokenCounter
+from curator.tokens import counter_for
+from curator.view import check_view
+from schemas.config import ContextSpec
+from schemas.errors import Invalid
+
+LEAST_TOKENS = 32  # below this no envelope, mark or manifest has room
+DEFAULT_MAX_TOKENS = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """What `compose` works from.  `members`, `facts` and `lookups` are what `required` names, apart."""
+
+    spec: ContextSpec
+    counter: TokenCounter
+    limit: int
+    members: frozenset[Path]
+    facts: frozenset[str]
+    lookups: frozenset[str]
+
+
+def contract_of(spec: ContextSpec) -> Contract:
+    """The contract of a spec.  Raises Invalid, quoting the place, where it could never be kept."""
+    check_contract(spec)
+    required = spec.required
+    return Contract(
+        spec=spec,
+        counter=counter_for(spec.model),
+        limit=DEFAULT_MAX_TOKENS if spec.max_tokens is None else spec.max_tokens,
+        members=frozenset(_path(name) for name in required if not name.startswith(("facts.", "enrich."))),
+        facts=frozenset(name.removeprefix("facts.") for name in required if name.startswith("facts.")),
+        lookups=frozenset(name.removeprefix("enrich.") for name in required if name.startswith("enrich.")),
+    )
+
+
+def check_contract(spec: ContextSpec) -> None:
+    """Raise Invalid where a view is wrong, a budget impossible, or what is required is never asked for."""
+    if spec.view is not None:
+        check_view(spec.view)
+    if spec.max_tokens is not None and spec.max_tokens < LEAST_TOKENS:
+        raise Invalid(f"context.max_tokens: {spec.max_tokens} tokens hold no context; the least is {LEAST_TOKENS}")
+    for name, lookup in spec.enrich.items():
+        check_lookup(name, lookup)
+    for name in spec.required:
+        _check_required(name, spec)
+    if spec.template is not None:
+        if spec.format != "text":
+            raise Invalid("context.template: a template needs `format: text`")
+        from curator.template import check_template
+
+        check_template(spec.template)
+
+
+def _check_required(name: str, spec: ContextSpec) -> None:
+    if name.startswith("enrich.") and name.removeprefix("enrich.") not in spec.enrich:
+        raise Invalid(f"context.required: {name!r} names a lookup that context.enrich does not have")
+    is_asked = "*" in spec.facts or name.removeprefix("facts.") in spec.facts
+    if name.startswith("facts.") and not is_asked:
+        raise Invalid(f"context.required: {name!r} names a fact that context.facts does not ask for")
+    if not name or not all(name.split(".")):
+        raise Invalid(f"context.required: {name!r} is no name such as title, customer.id, facts.tier or enrich.crm")
+
+
+def _path(name: str) -> Path:
+    return tuple(int(step) if step.isdigit() else step for step in name.split("."))
+
+
+def at(value: Any, path: Path) -> Any:
+    """What stands at `path`; None where nothing does."""
+    for step in path:
+        if isinstance(value, dict):
+            value = value.get(step if isinstance(step, str) else str(step))
+        elif isinstance(value, list) and isinstance(step, int) and step < len(value):
+            value = value[step]
+        else:
+            return None
+    return value

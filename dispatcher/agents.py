@@ -1,0 +1,113 @@
+"""The agents that this process serves: each with its lanes, its standing and its limits, walled off from the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from dispatcher import breaker
+from dispatcher.book import Book, Setting
+from dispatcher.breaker import Standing
+from dispatcher.flow import Bucket
+from dispatcher.lanes import AgentKey, Picture, Queue
+from dispatcher.metrics import AgentMetrics, DispatchMetrics
+from schemas.ledger import Head
+
+
+@dataclass(slots=True, eq=False)
+class Agent:
+    """One agent at work.  A worker is a task that runs one invocation after another, as long as there are any."""
+
+    setting: Setting
+    queue: Queue
+    metrics: AgentMetrics
+    standing: Standing = breaker.FRESH
+    workers: dict[asyncio.Task[None], Head | None] = field(default_factory=dict)
+    bucket: Bucket | None = None
+    later: asyncio.TimerHandle | None = None  # when the rate lets the next one start
+
+    @property
+    def key(self) -> AgentKey:
+        """Team and name."""
+        return self.setting.key
+
+    @property
+    def is_open_for_work(self) -> bool:
+        """Whether one more of its invocations may start now."""
+        return self.standing.state == breaker.CLOSED and self.queue.running < self.setting.max_concurrency
+
+    def wants(self, now_ms: int) -> bool:
+        """Whether its due lanes should be read from the ledger: memory runs low, and they could start."""
+        if not self.queue.more:
+            return False
+        if self.standing.state != breaker.CLOSED:
+            return self.standing.may_probe(now_ms)
+        return len(self.queue.ready) * 2 <= self.setting.max_concurrency
+
+    def set(self, setting: Setting) -> None:
+        """Take today's setting: its limits count from now."""
+        self.setting = setting
+        self.metrics.limit.set(setting.max_concurrency)
+        if setting.rate_per_s is None:
+            self.bucket = None
+        elif self.bucket is None:
+            self.bucket = Bucket(setting.rate_per_s, setting.burst)
+        else:
+            self.bucket.rate_per_s, self.bucket.burst = setting.rate_per_s, setting.burst
+
+    def stand(self, standing: Standing) -> None:
+        """Take a new standing."""
+        if standing.state != self.standing.state:
+            self.metrics.breaker.set(breaker.CODE_BY_STATE[standing.state])
+        self.standing = standing
+
+    def stop(self) -> None:
+        """Cancel whatever runs."""
+        if self.later is not None:
+            self.later.cancel()
+        for worker in self.workers:
+            worker.cancel()
+
+
+class Agents:
+    """All agents of the shards that are ours, by (team, name)."""
+
+    def __init__(self, picture: Picture, metrics: DispatchMetrics) -> None:
+        self._picture, self._metrics = picture, metrics
+        self._by_key: dict[AgentKey, Agent] = {}
+
+    def __iter__(self) -> Iterator[Agent]:
+        return iter(list(self._by_key.values()))  # a copy: callers wait in between, and agents come and go
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def get(self, key: AgentKey) -> Agent | None:
+        """The agent, where it is ours."""
+        return self._by_key.get(key)
+
+    def refresh(self, book: Book, shards: Iterable[int]) -> list[Agent]:
+        """Take today's settings for the agents of `shards`; returns those that are new here."""
+        ours, fresh = frozenset(shards), []
+        for key, setting in book.settings.items():
+            if setting.shard not in ours:
+                continue
+            agent = self._by_key.get(key)
+            if agent is None:
+                agent = Agent(setting, self._picture.queue(key, setting.shard), self._metrics.of(setting.key[1]))
+                self._by_key[key] = agent
+                agent.metrics.inflight.set_function(agent.workers.__len__)
+                agent.set(setting)
+                fresh.append(agent)
+            elif agent.setting != setting:
+                agent.set(setting)
+                agent.stand(breaker.probed_soon(agent.standing))
+        return fresh
+
+    def leave(self, queues: Iterable[Queue]) -> None:
+        """Stop the agents whose queues were dropped; what they ran is another process's now."""
+        for queue in queues:
+            agent = self._by_key.pop(queue.key, None)
+            if agent is not None:
+                agent.stop()

@@ -1,0 +1,259 @@
+"""One attempt: its row, the context, the call, the verdict, the settlement."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from dispatcher.book import Setting
+from dispatcher.clock import Clock
+from dispatcher.ports import Caller, Curated, Curator, Ledger, Tokens
+from dispatcher.protocols.base import (
+    FAILED,
+    MISCONFIGURED,
+    REJECTED,
+    UNKNOWN,
+    Attempt,
+    Links,
+    Outcome,
+    unanswered,
+)
+from dispatcher.retry import Bury, Delivered, Hold, RetryAt, Step, next_step
+from dispatcher.tenure import Tenure
+from payload.read import view
+from schemas.config import SubscriptionConfig
+from schemas.errors import AddressRefused, AgentFailed, Busy
+from schemas.invocation import State, Wait
+from schemas.ledger import Head, Opening, Settlement
+
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
+_TOKEN_SLACK_MS = 60_000
+_MAX_WHY_CHARS = 500
+_NO_CONTEXT = Curated(b"null", 0, 0, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How an attempt ended, as the ledger has it now."""
+
+    outcome: Outcome
+    step: Step
+    settlement: Settlement
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What every attempt needs from around it."""
+
+    ledger: Ledger
+    caller: Caller
+    curate: Curator
+    tokens: Tokens
+    tenure: Tenure
+    clock: Clock
+    owner: str
+    api_url: str
+    say: Callable[..., Any]
+
+
+async def attempt(
+    desk: Desk, head: Head, setting: Setting, subscription: SubscriptionConfig, *, probe: str, pauses: int
+) -> Ended | None:
+    """Try once, and settle.  None where nothing came of it: the invocation is not this process's to try, or no longer.
+
+    `probe` is the cause for which the agent is being probed, or empty; `pauses` is how often probes found it misconfigured
+    before. The row is durable before the agent is called; a crash from there on leaves an open row, which the ledger closes as
+    `unknown`.
+    """
+    shard = head.invocation.shard
+    epoch = desk.tenure.epoch(shard)
+    if epoch is None or not _fits(desk.tenure, setting.timeout_s):
+        return None
+    began_s, started_ms = perf_counter(), desk.clock.now_ms()
+    number = head.attempts + 1
+    this = Attempt(number, started_ms, started_ms + round(setting.timeout_s * 1000))
+    opening = Opening(head.invocation.id, number, shard, epoch, desk.owner, started_ms, this.deadline_ms)
+    if not await desk.ledger.open(opening):
+        return None
+    curated, outcome, bytes_sent = await _tried(desk, head, setting, subscription, this)
+    if outcome is None:
+        return None  # the lease ran out before a byte was written; the next owner closes the row
+    ended_ms = desk.clock.now_ms()
+    # A probe is our question about the agent, not the invocation's own try: it may be asked often and must not use up the
+    # budget.
+    tries = head.tries + (not probe and outcome.word != MISCONFIGURED)
+    step = next_step(
+        outcome,
+        tries=tries,
+        pauses=pauses + 1,
+        policy=subscription.spec.retry,
+        begun_ms=head.budget_ms or head.invocation.created_ms,
+        now_ms=ended_ms,
+        attempt_id=f"{head.invocation.id}:{number}",
+    )
+    state, reason, due_ms = _standing(step)
+    settlement = Settlement(
+        invocation_id=head.invocation.id,
+        team=head.invocation.team,
+        lane=head.invocation.lane,
+        number=number,
+        shard=shard,
+        epoch=epoch,
+        outcome=outcome.word,
+        state=state,
+        reason=reason,
+        ended_ms=ended_ms,
+        tries=tries,
+        due_ms=due_ms,
+        status=outcome.status,
+        error=outcome.error,
+        answer=outcome.answer,
+        duration_ms=round((perf_counter() - began_s) * 1000, 3),
+        sent=outcome.sent,
+        bytes_sent=bytes_sent,
+        tokens=curated.tokens,
+        context_digest=curated.digest,
+        disable_subscription=head.invocation.subscription_uid if isinstance(step, Bury) and step.disable else "",
+    )
+    return Ended(outcome, step, settlement) if await settled(desk, settlement) else None
+
+
+async def settled(desk: Desk, settlement: Settlement) -> bool:
+    """Write the settlement, patiently: while the store is away the answer is kept here, for as long as the lease holds."""
+    wait_s = _FIRST_WAIT_S
+    while True:
+        try:
+            return await desk.ledger.settle(settlement)
+        except Busy:
+            if desk.tenure.epoch(settlement.shard) != settlement.epoch:
+                return False
+        await asyncio.sleep(wait_s)
+        wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
+
+
+def _fits(tenure: Tenure, timeout_s: float) -> bool:
+    """Whether an attempt may begin: it ends within the lease, or is of the long kind that renewals carry.
+
+    Renewals come three to a lease, so less than half of it left means that they fail.  Then only what surely ends in time
+    begins.
+    """
+    remaining_s = tenure.remaining_s()
+    return remaining_s > timeout_s or remaining_s > tenure.lease_s / 2
+
+
+async def _tried(
+    desk: Desk, head: Head, setting: Setting, subscription: SubscriptionConfig, this: Attempt
+) -> tuple[Curated, Outcome | None, int]:
+    """The context, what came of the call, and how many bytes were sent."""
+    if setting.protocol is None or setting.target is None:
+        return _NO_CONTEXT, Outcome(MISCONFIGURED, error=setting.problem, sent=False), 0
+    try:
+        curated = _curated(desk, head, subscription)
+    except Exception as exc:  # noqa: BLE001 - a view may meet any input; one event must not end the worker for all others
+        return _NO_CONTEXT, _ours(FAILED, f"{type(exc).__name__}: {exc}"), 0
+    if curated.verdict != "deliver":
+        # What a parked one lacks may come later, so it goes by the schedule; what is refused is refused for good.
+        return curated, _ours(FAILED if curated.verdict == "park" else REJECTED, curated.reason or curated.verdict), 0
+    call = setting.protocol.build(head, curated, setting.target, _links(desk, head, this), this)
+    if desk.tenure.epoch(head.invocation.shard) is None:
+        return curated, None, 0
+    try:
+        answer = await desk.caller.request(
+            call.method,
+            call.url,
+            headers=call.headers,
+            body=call.body,
+            timeout_s=setting.timeout_s,
+            allow_private=setting.allow_private,
+            allow_http=setting.allow_private,
+        )
+    except (AgentFailed, AddressRefused) as exc:
+        outcome = unanswered(exc)
+        return curated, outcome, len(call.body) if outcome.sent else 0
+    return curated, setting.protocol.interpret(answer), len(call.body)
+
+
+def _ours(word: str, why: str) -> Outcome:
+    return Outcome(word, error=f"context: {why}"[:_MAX_WHY_CHARS], sent=False, is_ours=True)
+
+
+def _curated(desk: Desk, head: Head, subscription: SubscriptionConfig) -> Curated:
+    event = head.event
+    data = head.data if head.has_data else view(event.body, event.datacontenttype, event.pointer)[0]
+    context = subscription.spec.context
+    return desk.curate(event, data, view=context.view, max_tokens=context.max_tokens)
+
+
+def _links(desk: Desk, head: Head, this: Attempt) -> Links:
+    invocation = head.invocation
+    return Links(
+        f"{desk.api_url}/v1/events/{invocation.event_id}",
+        f"{desk.api_url}/v1/invocations/{invocation.id}/complete",
+        desk.tokens.mint(
+            team=invocation.team,
+            invocation_id=invocation.id,
+            event_id=invocation.event_id,
+            expires_ms=this.deadline_ms + _TOKEN_SLACK_MS,
+        ),
+    )
+
+
+def _standing(step: Step) -> tuple[State, str, int]:
+    match step:
+        case Delivered(reason):
+            return State.DONE, reason, 0
+        case RetryAt(due_ms, _):
+            return State.WAITING, Wait.RETRY, due_ms
+        case Hold(due_ms, _):
+            return State.WAITING, Wait.HOLD, due_ms
+        case Bury(reason):
+            return State.BURIED, reason, 0
+
+
+def abandoned(head: Head, *, epoch: int, now_ms: int) -> Settlement:
+    """The settlement of an attempt that a stop cut off: the agent may have it, and the next process tries it at once."""
+    return Settlement(
+        invocation_id=head.invocation.id,
+        team=head.invocation.team,
+        lane=head.invocation.lane,
+        number=head.attempts + 1,
+        shard=head.invocation.shard,
+        epoch=epoch,
+        outcome=UNKNOWN,
+        state=State.WAITING,
+        reason=Wait.RETRY,
+        ended_ms=now_ms,
+        tries=head.tries + 1,
+        due_ms=now_ms,
+        error="stopped before the answer came",
+        sent=True,
+    )
+
+
+def told(desk: Desk, head: Head, ended: Ended) -> None:
+    """The one wide line of an attempt."""
+    settlement, invocation = ended.settlement, head.invocation
+    desk.say(
+        "attempt",
+        invocation=invocation.id,
+        event_id=invocation.event_id,
+        team=invocation.team,
+        agent=invocation.agent,
+        subscription=invocation.subscription,
+        type=head.event.type,
+        number=settlement.number,
+        tries=settlement.tries,
+        outcome=settlement.outcome,
+        status=settlement.status,
+        state=settlement.state.value,
+        reason=settlement.reason,
+        due_ms=settlement.due_ms,
+        error=settlement.error,
+        duration_ms=settlement.duration_ms,
+        bytes_sent=settlement.bytes_sent,
+        tokens=settlement.tokens,
+        trace=head.event.traceparent[3:35],
+    )

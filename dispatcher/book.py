@@ -1,0 +1,90 @@
+"""What the store says about agents and subscriptions today, made ready for many attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from dispatcher.lanes import AgentKey
+from dispatcher.ports import Roster
+from dispatcher.protocols import PROTOCOLS
+from dispatcher.protocols.base import AgentProtocol, Target
+from dispatcher.signing import Signer
+from schemas.config import AgentConfig, SubscriptionConfig, SubscriptionState
+from schemas.errors import BadSetting
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """An agent as of today.  `problem` says why it cannot be called at all: then there is neither protocol nor target."""
+
+    key: AgentKey
+    shard: int
+    max_concurrency: int
+    rate_per_s: float | None
+    burst: int
+    timeout_s: float
+    allow_private: bool
+    protocol: AgentProtocol | None
+    target: Target | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Book:
+    """Agents by (team, name), subscriptions by uid and by their agent."""
+
+    version: int = -1
+    settings: Mapping[AgentKey, Setting] = field(default_factory=dict)
+    subscriptions: Mapping[str, SubscriptionConfig] = field(default_factory=dict)
+    of_agent: Mapping[AgentKey, tuple[SubscriptionConfig, ...]] = field(default_factory=dict)
+
+    def live(self, key: AgentKey) -> tuple[list[str], bool]:
+        """The uids of an agent's live subscriptions, and whether that is all it has."""
+        all_of_it = self.of_agent.get(key, ())
+        live = [found.uid for found in all_of_it if found.spec.state is SubscriptionState.LIVE]
+        return live, len(live) == len(all_of_it)
+
+
+async def read_book(roster: Roster, before: Book, *, user_agent: str) -> Book:
+    """Today's book: the same object where nothing changed.  The version is read first, so that no change is missed."""
+    version = await roster.version()
+    if version == before.version:
+        return before
+    agents, subscriptions = await roster.agents(), await roster.subscriptions()
+    by_agent: dict[AgentKey, tuple[SubscriptionConfig, ...]] = {}
+    for found in subscriptions:
+        key = (found.team, found.spec.agent)
+        by_agent[key] = (*by_agent.get(key, ()), found)
+    settings = settings_of(agents, user_agent=user_agent)
+    return Book(version, settings, {found.uid: found for found in subscriptions}, by_agent)
+
+
+def settings_of(agents: Iterable[AgentConfig], *, user_agent: str) -> dict[AgentKey, Setting]:
+    """The agents' settings; one that cannot be called keeps its place, so that its lanes are held and not lost sight of."""
+    return {(agent.team, agent.name): setting_of(agent, user_agent=user_agent) for agent in agents}
+
+
+def setting_of(agent: AgentConfig, *, user_agent: str) -> Setting:
+    """One agent's setting: its secrets decoded, its own headers in lower case."""
+    spec, problem, target = agent.spec, "", None
+    protocol = PROTOCOLS.get(spec.protocol)
+    if protocol is None:
+        problem = f"unknown protocol {spec.protocol!r}; known: {', '.join(sorted(PROTOCOLS))}"
+    try:
+        headers = {name.lower(): value for name, value in spec.headers.items()}
+        target = Target(agent.name, spec.url, Signer(agent.secrets), headers, user_agent)
+    except BadSetting as exc:
+        problem = exc.detail
+    return Setting(
+        (agent.team, agent.name),
+        agent.shard,
+        spec.max_concurrency,
+        spec.rate_per_s,
+        spec.burst,
+        spec.timeout_s,
+        spec.allow_private,
+        None if problem else protocol,
+        None if problem else target,
+        problem,
+    )

@@ -1,0 +1,66 @@
+"""When an invocation may start: rate, delay, expiry, debounce, batch.  Pure: every function takes the time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Bucket:
+    """A token bucket: `rate_per_s` on average, up to `burst` at once.  Exact, because an agent has one owner.
+
+    Times are of a clock that never jumps.  With a new owner it starts with one token and not full, so that a
+    shard that wanders does not get around the limit.
+    """
+
+    rate_per_s: float
+    burst: int
+    tokens: float = 1.0
+    at_s: float = 0.0
+
+    def wait_s(self, now_s: float) -> float:
+        """How long until one may start; 0: now."""
+        self._fill(now_s)
+        return 0.0 if self.tokens >= 1 - 1e-9 else (1 - self.tokens) / self.rate_per_s
+
+    def take(self, now_s: float) -> None:
+        """One starts now."""
+        self._fill(now_s)
+        self.tokens -= 1
+
+    def _fill(self, now_s: float) -> None:
+        self.tokens = min(float(self.burst), self.tokens + (now_s - self.at_s) * self.rate_per_s) if self.at_s else self.tokens
+        self.at_s = now_s
+
+
+def starts_at_ms(created_ms: int, *, delay_s: float) -> int:
+    """The earliest start of an invocation of a subscription with a delay."""
+    return created_ms + round(delay_s * 1000)
+
+
+def expires_at_ms(received_ms: int, *, expires_after_s: float | None) -> int | None:
+    """When an event is not worth an attempt any more; None: never."""
+    return None if expires_after_s is None else received_ms + round(expires_after_s * 1000)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A debounce or batch under way: how many events it has, when its first came, when its last."""
+
+    count: int
+    first_ms: int
+    last_ms: int
+
+    def joined(self, at_ms: int) -> Window:
+        """The window with one more event."""
+        return Window(self.count + 1, min(self.first_ms, at_ms), max(self.last_ms, at_ms))
+
+
+def closes_at_ms(window: Window, *, quiet_s: float, max_wait_s: float, max_count: int) -> int:
+    """When a window's events are handed over as one digest: after a quiet spell, or its longest wait, or when it is full.
+
+    A batch by time alone is a window whose quiet spell is its longest wait.
+    """
+    if window.count >= max_count:
+        return window.last_ms
+    return min(window.last_ms + round(quiet_s * 1000), window.first_ms + round(max_wait_s * 1000))

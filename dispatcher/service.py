@@ -1,0 +1,253 @@
+"""The dispatcher at work: owns shards, runs lanes, wakes agents."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from dispatcher import breaker
+from dispatcher.agents import Agent, Agents
+from dispatcher.attempt import Desk, abandoned, settled
+from dispatcher.book import Book, read_book
+from dispatcher.clock import Clock, SystemClock
+from dispatcher.feed import Pace
+from dispatcher.lanes import AgentKey, Bounds, Picture, Placed
+from dispatcher.metrics import DispatchMetrics
+from dispatcher.ports import Caller, Curator, Ledger, Roster, Tokens
+from dispatcher.tenure import Tenure, Turn
+from dispatcher.workers import Workers
+from schemas.errors import Busy
+from schemas.invocation import Admitted, Wait
+
+_RENEWALS_PER_LEASE = 3
+_FIRST_PAUSE_S = 0.5
+_PATIENCE_S = 1.0
+_STOP_WRITES_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class DispatcherConfig:
+    """What the dispatcher is told.  `owner` names this process among all that share the ledger."""
+
+    owner: str
+    api_url: str
+    user_agent: str = "Nightbell"
+    lease_ms: int = 60_000
+    grace_s: float = 20.0
+    max_in_flight: int = 512
+    look_every_s: float = 0.5
+    bounds: Bounds = field(default_factory=Bounds)
+    pace: Pace = field(default_factory=Pace)
+
+
+class Dispatcher:
+    """Wakes agents.  `run` serves until `stop`; `offer` and `room` are the router's side of the hand-over in memory."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        roster: Roster,
+        caller: Caller,
+        *,
+        curate: Curator,
+        tokens: Tokens,
+        say: Callable[..., Any],
+        metrics: DispatchMetrics,
+        config: DispatcherConfig,
+        clock: Clock | None = None,
+    ) -> None:
+        self._ledger, self._roster, self._config, self._metrics = ledger, roster, config, metrics
+        self._clock = clock or SystemClock()
+        self._picture = Picture(config.bounds)
+        self._agents = Agents(self._picture, metrics)
+        self._tenure = Tenure(self._clock, lease_ms=config.lease_ms)
+        api_url = config.api_url.rstrip("/")
+        self._desk = Desk(ledger, caller, curate, tokens, self._tenure, self._clock, config.owner, api_url, say)
+        self._workers = Workers(
+            self._desk, self._picture, self._agents, metrics, pace=config.pace, max_in_flight=config.max_in_flight
+        )
+        self._stopping = asyncio.Event()
+        self._unreleased: set[AgentKey] = set()  # agents whose resumed lanes are still to be called forward
+        self.is_ready = False
+        metrics.in_memory.set_function(lambda: self._picture.count)
+        metrics.in_memory_bytes.set_function(lambda: self._picture.bytes)
+
+    # The router's side
+
+    def offer(self, admitted: Sequence[Admitted]) -> None:
+        """Take what was just admitted, in lane order, so that it need not be read back; what finds no place is read later."""
+        if self._stopping.is_set():
+            return
+        now_ms = self._clock.now_ms()
+        touched: dict[AgentKey, Agent] = {}
+        for one in admitted:
+            invocation = one.invocation
+            agent = self._agents.get((invocation.team, invocation.agent))
+            if agent is None:
+                continue  # another process's, or an agent so new that its book is not read yet: the next look over all finds it
+            touched[agent.key] = agent
+            if invocation.due_ms > now_ms:
+                self._workers.feed.wake_at(agent, invocation.due_ms)
+            elif agent.standing.state != breaker.CLOSED:
+                agent.queue.more = True
+            elif self._picture.offer(one) is Placed.LEFT:
+                self._metrics.left.inc()
+        for agent in touched.values():
+            self._workers.start(agent)
+            if agent.queue.more:
+                self._workers.feed.look()
+
+    async def room(self) -> None:
+        """Wait while the hand-over is full, but not for ever: a stage that must not stop goes on through the ledger.
+
+        So a dispatcher that cannot keep pace slows the router, and the router the log; agents that are down cannot, beyond this
+        patience, since each fills no more than its own share.
+        """
+        if not self._picture.is_full:
+            return
+        self._workers.eased.clear()
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                await self._workers.eased.wait()
+        except TimeoutError:
+            return
+
+    # The operators' side
+
+    def notice(self) -> None:
+        """Agents or subscriptions changed in this process: look now."""
+        self._workers.book_called.set()
+
+    def wake(self, team: str = "", agent: str = "") -> None:
+        """Rows of this agent (of any, where none is named) were changed from outside, by a redrive or a replay: look now."""
+        found = self._agents.get((team, agent))
+        if found is None:
+            self._workers.feed.look_over()
+        else:
+            self._workers.feed.ask(found)
+
+    @property
+    def standings(self) -> dict[AgentKey, breaker.Standing]:
+        """How the agents of this process stand, for people."""
+        return {agent.key: agent.standing for agent in self._agents}
+
+    @property
+    def in_memory(self) -> int:
+        """How many invocations are handed over in memory, running ones included."""
+        return self._picture.count
+
+    # Life
+
+    async def run(self) -> None:
+        """Own shards and run their lanes until `stop`; then let what runs finish within the grace, and give the shards back."""
+        async with asyncio.TaskGroup() as tasks:
+            await self._serve(tasks)
+        self._workers.tasks = None
+        with suppress(Busy):  # out of reach: then the leases run out by themselves
+            await self._ledger.release_shards(self._config.owner)
+
+    async def _serve(self, tasks: asyncio.TaskGroup) -> None:
+        self._workers.tasks = tasks
+        await self._read_book()
+        loops = [tasks.create_task(each) for each in (self._hold_shards(), self._follow_roster(), self._workers.feed.run())]
+        try:
+            await self._stopping.wait()
+        finally:
+            self.stop()
+        for loop in loops[1:]:
+            loop.cancel()
+        await self._drain()
+        loops[0].cancel()
+
+    def stop(self) -> None:
+        """Begin no more attempts; `run` returns when those that run have ended or the grace is over."""
+        self.is_ready = False
+        self._workers.is_stopping = True
+        self._stopping.set()
+        self._workers.eased.set()
+
+    async def _drain(self) -> None:
+        workers = {worker for agent in self._agents for worker in agent.workers}
+        if workers:
+            await asyncio.wait(workers, timeout=self._config.grace_s)
+        for agent in list(self._agents):
+            running = [head for worker, head in agent.workers.items() if head is not None and not worker.done()]
+            agent.stop()
+            epoch = self._tenure.epoch(agent.setting.shard)
+            for head in running if epoch is not None else ():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_STOP_WRITES_S):
+                        await settled(self._desk, abandoned(head, epoch=epoch or 0, now_ms=self._clock.now_ms()))
+
+    async def _hold_shards(self) -> None:
+        """Renew the leases three times in each; where that fails until they have run out, let go of everything at once."""
+        while True:
+            asked_at_s = self._clock.boot_s()
+            try:
+                async with asyncio.timeout(max(self._tenure.remaining_s(), _FIRST_PAUSE_S)):
+                    leases = await self._ledger.hold_shards(self._config.owner, lease_ms=self._config.lease_ms)
+            except (Busy, TimeoutError):
+                await asyncio.sleep(max(0.0, min(_FIRST_PAUSE_S, self._tenure.remaining_s())) or _FIRST_PAUSE_S)
+                if self._tenure.epochs and self._tenure.remaining_s() <= 0:
+                    self._turned(self._tenure.ended())
+                continue
+            self._turned(self._tenure.renewed(leases, asked_at_s=asked_at_s))
+            self.is_ready = not self._stopping.is_set()
+            await asyncio.sleep(self._tenure.lease_s / _RENEWALS_PER_LEASE)
+
+    def _turned(self, turn: Turn) -> None:
+        """Take over what is ours now, let go at once of what is not."""
+        self._metrics.shards.set(len(self._tenure.epochs))
+        if turn.lost:
+            self._metrics.lost.inc(len(turn.lost))
+            self._agents.leave(self._picture.retain(set(self._tenure.epochs) - turn.lost))
+        if turn.gained or turn.lost:
+            self._adopt(self._agents.refresh(self._workers.book, self._tenure.epochs))
+
+    def _adopt(self, fresh: Sequence[Agent]) -> None:
+        """Agents that are new here: nobody knows what was paused or resumed while they were elsewhere."""
+        if fresh:
+            self._unreleased.update(agent.key for agent in fresh)
+            self._workers.book_called.set()
+            self._workers.feed.look_over()
+
+    async def _follow_roster(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._config.look_every_s):
+                    await self._workers.book_called.wait()
+            except TimeoutError:
+                pass
+            self._workers.book_called.clear()
+            await self._read_book()
+
+    async def _read_book(self) -> None:
+        """Take over today's settings where they changed; a store that cannot be reached leaves yesterday's in force."""
+        with suppress(Busy):
+            before = self._workers.book
+            book = await read_book(self._roster, before, user_agent=self._config.user_agent)
+            if book is not before:
+                self._workers.book = book
+                self._workers.disabled.clear()
+                self._adopt(self._agents.refresh(book, self._tenure.epochs))
+                self._unreleased.update(agent.key for agent in self._agents if self._has_resumed(before, agent))
+                for agent in self._agents:
+                    self._workers.feed.ask(agent)
+            for key in list(self._unreleased):
+                if agent_now := self._agents.get(key):
+                    await self._release_resumed(agent_now)
+                    self._workers.feed.ask(agent_now)
+                self._unreleased.discard(key)
+
+    def _has_resumed(self, before: Book, agent: Agent) -> bool:
+        """Whether a subscription of this agent is live that was not."""
+        return bool(set(self._workers.book.live(agent.key)[0]) - set(before.live(agent.key)[0]))
+
+    async def _release_resumed(self, agent: Agent) -> None:
+        """Call forward the lanes that waited for a subscription which is live: they cannot tell by themselves."""
+        live, are_all = self._workers.book.live(agent.key)
+        for uid in [""] if are_all and live else live:
+            await self._workers.release(agent, Wait.PAUSED, subscription_uid=uid)

@@ -1,0 +1,288 @@
+"""Lanes at work: one worker for each invocation that runs, each agent's within its limit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from dispatcher import breaker
+from dispatcher.agents import Agent, Agents
+from dispatcher.attempt import Desk, Ended, attempt, told
+from dispatcher.book import Book
+from dispatcher.feed import Feed, Pace
+from dispatcher.flow import expires_at_ms, starts_at_ms
+from dispatcher.lanes import AgentKey, Picture
+from dispatcher.metrics import DispatchMetrics
+from dispatcher.protocols.base import is_success
+from dispatcher.retry import Bury, Delivered, Hold, RetryAt
+from schemas.config import SubscriptionConfig, SubscriptionState
+from schemas.errors import Busy
+from schemas.invocation import Order, State, Wait
+from schemas.ledger import Head
+
+_STORE_PAUSE_S = 1.0
+_SECOND_LOOK_MS = 20  # after a no of the ledger: soon, but never in a circle
+
+
+class Workers:
+    """Starts what may run, and lets each lane go on as the ledger has it."""
+
+    def __init__(
+        self, desk: Desk, picture: Picture, agents: Agents, metrics: DispatchMetrics, *, pace: Pace, max_in_flight: int
+    ) -> None:
+        self._desk, self._picture, self._metrics = desk, picture, metrics
+        self._ledger, self._tenure, self._clock, self._say = desk.ledger, desk.tenure, desk.clock, desk.say
+        self.feed = Feed(desk.ledger, picture, agents, desk.tenure, desk.clock, start=self.start, probe=self.probe, pace=pace)
+        self.book = Book()
+        self.disabled: set[str] = set()  # by a 410, until the book says so too
+        self.book_called = asyncio.Event()
+        self.eased = asyncio.Event()
+        self.tasks: asyncio.TaskGroup | None = None
+        self.is_stopping = False
+        self._max_in_flight, self._in_flight = max_in_flight, 0
+        self._crowded: dict[AgentKey, Agent] = {}  # agents that could go on but for the process's own limit, in turn
+
+    def start(self, agent: Agent) -> None:
+        """Start what may run of this agent: one worker for each invocation, up to its limit."""
+        while (head := self._next(agent)) is not None:
+            self._employ(agent, head)
+
+    def _employ(self, agent: Agent, head: Head) -> None:
+        assert self.tasks is not None
+        agent.workers[self.tasks.create_task(self._work(agent, head))] = head
+        self._in_flight += 1
+
+    def _next(self, agent: Agent) -> Head | None:
+        """The agent's next invocation, where one may start now; where not now, it is seen to that someone asks again."""
+        if self.is_stopping or not agent.queue.ready or agent.queue.dropped or not agent.is_open_for_work:
+            return None
+        if self._in_flight >= self._max_in_flight:
+            self._crowded[agent.key] = agent
+            return None
+        if agent.bucket is not None:
+            now_s = self._clock.boot_s()
+            if wait_s := agent.bucket.wait_s(now_s):
+                self._start_later(agent, wait_s)
+                return None
+            agent.bucket.take(now_s)
+        return self._picture.take(agent.queue)
+
+    def _start_later(self, agent: Agent, wait_s: float) -> None:
+        if agent.later is None:
+            agent.later = asyncio.get_running_loop().call_later(wait_s, self._start_now, agent)
+
+    def _start_now(self, agent: Agent) -> None:
+        agent.later = None
+        self.start(agent)
+
+    async def _work(self, agent: Agent, first: Head) -> None:
+        """Run one invocation after another, taking lanes in turn, until this agent has none that may run."""
+        worker = asyncio.current_task()
+        assert worker is not None
+        head: Head | None = first
+        try:
+            while head is not None:
+                agent.workers[worker] = head
+                try:
+                    await self._run_one(agent, head)
+                except Busy:
+                    await self._wait_for_store(agent, head)
+                if not self._picture.is_full:
+                    self.eased.set()
+                if agent.queue.more and agent.wants(self._clock.now_ms()):
+                    self.feed.look()
+                self._in_flight -= 1
+                if (head := None if self._crowded else self._next(agent)) is not None:
+                    self._in_flight += 1
+        finally:
+            agent.workers.pop(worker, None)
+            self._in_flight -= head is not None
+            self._let_in(agent)
+
+    def _let_in(self, leaving: Agent) -> None:
+        """A place is free in this process: the next agent in turn has it, the one that leaves it queues at the end."""
+        if leaving.queue.ready and not leaving.queue.dropped:
+            self._crowded[leaving.key] = leaving
+        while self._crowded and self._in_flight < self._max_in_flight:
+            key = next(iter(self._crowded))
+            self.start(self._crowded.pop(key))
+
+    async def _wait_for_store(self, agent: Agent, head: Head) -> None:
+        """The store is out of reach; it has all of this.  The worker keeps its place meanwhile, so that not all rush on."""
+        self._picture.forget(agent.queue, head.invocation.lane)
+        agent.stand(breaker.abandoned(agent.standing))
+        await asyncio.sleep(_STORE_PAUSE_S)
+        self.feed.ask(agent)
+
+    async def _run_one(self, agent: Agent, head: Head) -> None:
+        subscription = self.book.subscriptions.get(head.invocation.subscription_uid)
+        is_live = subscription is not None and subscription.spec.state is SubscriptionState.LIVE
+        if subscription is None or not is_live or subscription.uid in self.disabled:
+            await self._turn_away(agent, head, subscription)
+            return
+        if not await self._is_worth_it(agent, head, subscription):
+            return
+        probe = agent.standing.cause if agent.standing.state == breaker.PROBING else ""
+        ended = await attempt(self._desk, head, agent.setting, subscription, probe=probe, pauses=agent.standing.pauses)
+        if ended is None:
+            self._let_go(agent, head)
+            return
+        told(self._desk, head, ended)
+        self._count(agent, head, ended)
+        await self._judge(agent, ended)
+        await self._move_on(agent, head, ended)
+
+    async def _is_worth_it(self, agent: Agent, head: Head, subscription: SubscriptionConfig) -> bool:
+        """Whether an attempt is due: it is not too early, not too late, and nothing newer made it pointless."""
+        spec, invocation, now_ms = subscription.spec, head.invocation, self._clock.now_ms()
+        if spec.expires_after is None and not spec.delay and invocation.order is not Order.LATEST:
+            return True
+        epoch = self._tenure.epoch(invocation.shard)
+        if epoch is None:
+            self._let_go(agent, head)
+            return False
+        ends_ms = expires_at_ms(head.event.received_ms, expires_after_s=spec.expires_after)
+        if ends_ms is not None and now_ms >= ends_ms:
+            await self._ledger.expire(head, epoch=epoch, reason="its time was over", now_ms=now_ms)
+            agent.metrics.ended(State.EXPIRED)
+            await self._go_on(agent, head)
+            return False
+        begins_ms = starts_at_ms(invocation.created_ms, delay_s=spec.delay)
+        if head.attempts == 0 and now_ms < begins_ms:
+            await self._ledger.park(head, epoch=epoch, reason=Wait.DELAY, due_ms=begins_ms)
+            agent.metrics.waits(Wait.DELAY)
+            self._picture.forget(agent.queue, invocation.lane)
+            self.feed.wake_at(agent, begins_ms)
+            return False
+        if invocation.order is Order.LATEST and head.attempts == 0 and self._picture.has_behind(agent.queue, invocation.lane):
+            superseded = await self._ledger.supersede(invocation.lane, shard=invocation.shard, epoch=epoch, now_ms=now_ms)
+            if superseded:
+                agent.metrics.ended(State.SUPERSEDED, superseded)
+                self._picture.forget(agent.queue, invocation.lane)
+                self.feed.ask(agent)
+                return False
+        return True
+
+    def _let_go(self, agent: Agent, head: Head) -> None:
+        """It is not ours to try, or no longer: forget the lane, and ask the ledger what is."""
+        if self._tenure.epoch(head.invocation.shard) is None:
+            self._metrics.fenced.inc()
+        self._picture.forget(agent.queue, head.invocation.lane)
+        agent.stand(breaker.abandoned(agent.standing))
+        agent.queue.more = True
+        self.feed.wake_at(agent, self._clock.now_ms() + _SECOND_LOOK_MS)
+
+    async def _turn_away(self, agent: Agent, head: Head, subscription: SubscriptionConfig | None) -> None:
+        """No attempt: the subscription is paused, disabled or gone."""
+        epoch = self._tenure.epoch(head.invocation.shard)
+        if epoch is not None and subscription is None:
+            await self._ledger.expire(
+                head, epoch=epoch, reason="its subscription is gone", now_ms=self._clock.now_ms(), state=State.CANCELED
+            )
+            agent.metrics.ended(State.CANCELED)
+        elif epoch is not None:
+            await self._ledger.park(head, epoch=epoch, reason=Wait.PAUSED, due_ms=0)
+            agent.metrics.waits(Wait.PAUSED)
+        self._let_go(agent, head)
+
+    async def _move_on(self, agent: Agent, head: Head, ended: Ended) -> None:
+        """Let the lane go on, wait, or end, as the ledger has it now."""
+        lane = head.invocation.lane
+        match ended.step:
+            case RetryAt(due_ms, _) | Hold(due_ms, _):
+                agent.metrics.waits(ended.settlement.reason)
+                self._picture.forget(agent.queue, lane)
+                self.feed.wake_at(agent, due_ms)
+                return
+            case Bury(_, disable=True):
+                self.disabled.add(head.invocation.subscription_uid)
+                self.book_called.set()
+            case _:
+                pass
+        await self._go_on(agent, head)
+
+    async def _go_on(self, agent: Agent, head: Head) -> None:
+        """Let the lane go on behind a head that came to its end."""
+        lane = head.invocation.lane
+        if lane not in agent.queue.lanes or not self._picture.finished(agent.queue, head):
+            return
+        following = await self._ledger.next_in_lane(lane) if not agent.queue.dropped else None
+        if following is None or following.state is not State.QUEUED or following.invocation.due_ms > self._clock.now_ms():
+            self._picture.forget(agent.queue, lane)
+            self.feed.ask(agent)  # what was offered while the ledger was asked stands there now
+            return
+        self._picture.resume(agent.queue, following)
+
+    async def _judge(self, agent: Agent, ended: Ended) -> None:
+        """Let the attempt count for the agent's standing."""
+        before, now_ms = agent.standing, self._clock.now_ms()
+        if ended.outcome.is_ours:
+            agent.stand(breaker.abandoned(before))
+            return
+        if before is breaker.FRESH and is_success(ended.outcome):
+            return
+        pause_until_ms = ended.step.due_ms if isinstance(ended.step, Hold) else now_ms
+        agent.stand(breaker.after(before, ended.outcome.word, now_ms=now_ms, pause_until_ms=pause_until_ms))
+        if agent.standing.state != breaker.CLOSED:
+            self._picture.forget_ready(agent.queue)
+            agent.queue.more = True
+            self.feed.wake_at(agent, agent.standing.probe_at_ms)
+            self._say("agent_held", agent=agent.key[1], cause=agent.standing.cause, probe_at_ms=agent.standing.probe_at_ms)
+        elif breaker.has_recovered(before, agent.standing):
+            self._say("agent_released", agent=agent.key[1], cause=before.cause, held_ms=now_ms - (before.since_ms or now_ms))
+            for reason in (Wait.HOLD, Wait.RETRY):
+                await self.release(agent, reason)
+            self.feed.ask(agent)
+            self.start(agent)
+
+    async def probe(self, agent: Agent, heads: Sequence[Head]) -> None:
+        """Send one of these to an agent that is not called otherwise; bury those whose time ran out while it was held."""
+        now_ms = self._clock.now_ms()
+        epoch = self._tenure.epoch(agent.setting.shard)
+        self._picture.forget_ready(agent.queue)  # a lane that was on its way when the agent was closed may have gone on since
+        for head in heads:
+            subscription = self.book.subscriptions.get(head.invocation.subscription_uid)
+            if epoch is None:
+                return
+            begun_ms = head.budget_ms or head.invocation.created_ms
+            if subscription is not None and now_ms >= begun_ms + subscription.spec.retry.max_age * 1000 and head.tries == 0:
+                await self._ledger.expire(
+                    head, epoch=epoch, reason="max_age: the agent was held", now_ms=now_ms, state=State.BURIED
+                )
+                agent.metrics.ended(State.BURIED)
+                continue
+            if self._picture.found(head, more=head.invocation.order is not Order.NONE):
+                taken = self._picture.take(agent.queue)
+                assert taken is head, "nothing else was ready"
+                agent.queue.more = True
+                agent.stand(breaker.probing(agent.standing))
+                self._employ(agent, head)
+                return
+        self.feed.ask(agent)
+
+    def _count(self, agent: Agent, head: Head, ended: Ended) -> None:
+        settlement, metrics = ended.settlement, agent.metrics
+        metrics.attempted(settlement.outcome, settlement.status)
+        metrics.duration.observe(settlement.duration_ms / 1000)
+        if is_success(ended.outcome):
+            metrics.event_to_agent.observe(max(0, settlement.ended_ms - head.event.received_ms) / 1000)
+        if isinstance(ended.step, Delivered | Bury):
+            metrics.ended(settlement.state)
+        if ended.outcome.error.startswith("address"):
+            self._metrics.blocked.labels(agent.key[1]).inc()
+
+    async def release(self, agent: Agent, reason: str, *, subscription_uid: str = "") -> int:
+        """Make due what waits for this reason; how many lanes."""
+        epoch = self._tenure.epoch(agent.setting.shard)
+        if epoch is None:
+            return 0
+        team, name = agent.key
+        return await self._ledger.release(
+            team=team,
+            agent=name,
+            shard=agent.setting.shard,
+            epoch=epoch,
+            reason=reason,
+            subscription_uid=subscription_uid,
+            now_ms=self._clock.now_ms(),
+        )

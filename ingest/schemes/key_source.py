@@ -1,0 +1,94 @@
+"""The public keys that a request may be checked with: the source's own, the file's, or the vendor's by address."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from ingest.fileform import Check, KeySource
+from ingest.schemes.base import Credentials
+from ingest.schemes.keys import PublicKey, certificate_key, jwks_keys, kid_of, public_key
+from ingest.steps import KeyNeeded, Step, Unproven
+from ingest.template import Scope, Template
+from schemas.errors import SecretsUnavailable
+
+
+class KeyRing:
+    """Finds public keys."""
+
+    __slots__ = ("_fixed", "_path", "_source", "_url")
+
+    def __init__(self, check: Check) -> None:
+        self._fixed = [public_key(text) for text in check.keys]
+        self._source = check.keys_from
+        self._url = Template(check.keys_from.url) if check.keys_from else None
+        self._path = re.compile(check.keys_from.path) if check.keys_from and check.keys_from.path else None
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether the source itself must have the keys."""
+        return not self._fixed and self._source is None
+
+    def find(self, scope: Scope, credentials: Credentials, now_ms: int, *, kid: str = "") -> list[PublicKey]:
+        """The keys.  Raises `KeyNeeded` where they must be fetched, `Unproven` where that address may not be."""
+        own = _own(credentials)
+        if own:
+            named = [key for name, key in own if not kid or not name or name == kid]
+            if not named:
+                raise Unproven(Step.KEY_UNKNOWN, "the token names a key that this source does not have")
+            return named
+        if self._fixed:
+            return self._fixed
+        if self._source is None:
+            raise SecretsUnavailable("this source has no public key")
+        return self._published(self._source, scope, credentials, now_ms, kid=kid)
+
+    def _published(
+        self, source: KeySource, scope: Scope, credentials: Credentials, now_ms: int, *, kid: str
+    ) -> list[PublicKey]:
+        assert self._url is not None
+        url = self._url.text(scope)
+        if not url:
+            raise Unproven(Step.KEY_UNKNOWN, "the request does not name the key that it was signed with")
+        if not is_vendors(url, source.hosts, self._path):
+            raise Unproven(Step.KEY_ADDRESS, "the request names a key at an address that is not the vendor's")
+        document = credentials.fetched(url)
+        if document is None:
+            raise KeyNeeded(url)
+        if source.form == "certificate":
+            return [certificate_key(document, now_ms=now_ms, common_name=source.common_name)]
+        if source.form == "pem":
+            return [public_key(document.decode("ascii", "replace"))]
+        named = [key for name, key in jwks_keys(document) if not kid or name == kid]
+        if not named:
+            raise Unproven(Step.KEY_UNKNOWN, "the token names a key that the vendor does not publish")
+        return named
+
+
+def _own(credentials: Credentials) -> list[tuple[str, PublicKey]]:
+    found = credentials.prepared.get("public_keys")
+    if found is None:
+        found = [(kid_of(text), public_key(text)) for text in credentials.public_keys if text.strip()]
+        credentials.prepared["public_keys"] = found
+    return found
+
+
+def is_vendors(url: str, hosts: tuple[str, ...], path: re.Pattern[str] | None) -> bool:
+    """Whether `url` is https on port 443 of one of `hosts`, plain in all its parts, and of that path."""
+    try:
+        split = urlsplit(url)
+        port = split.port
+    except ValueError:
+        return False
+    host = split.netloc
+    is_plain = url.isascii() and not any(mark in url for mark in "@\\#") and not any(char.isspace() for char in url)
+    if split.scheme != "https" or port is not None or not is_plain or host != (split.hostname or ""):
+        return False
+    if not any(
+        host == allowed
+        or (allowed.startswith(".") and host.endswith(allowed) and len(host) > len(allowed))
+        or (allowed.startswith("^") and re.fullmatch(allowed, host))
+        for allowed in hosts
+    ):
+        return False
+    return path is None or path.fullmatch(split.path) is not None

@@ -1,0 +1,153 @@
+"""A body, signed as its vendor would: for `nightbell send` and for tests."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlencode
+
+import orjson
+
+from ingest.catalogue import CompiledCheck
+from ingest.inbound import Request
+from ingest.prepared import PreparedSource, prepared
+from ingest.template import Scope, Template
+from payload.pointer import every, steps_of
+from schemas.config import SourceSpec
+from schemas.errors import Invalid, SecretsUnavailable
+
+_UNIQUE = uuid.UUID("b1d3c2a0-6e6a-4f0e-9d63-6e6967687462")
+
+
+def sign(
+    spec: SourceSpec, *, method: str = "POST", url: str, headers: Iterable[tuple[str, str]] = (), body: bytes, now_ms: int
+) -> Request:
+    """The request that the vendor of `spec` would send with this body at `now_ms`.
+
+    Headers that are given stay; what a delivery must have is added: its event headers (as far as the body tells them), ids,
+    times, the signature.  Public-key vendors are signed for with the private key that stands first among the secrets.  Raises
+    `Invalid` where a part is missing, or where nobody but the vendor can sign.
+    """
+    return signed(prepared(spec), method=method, url=url, headers=headers, body=body, now_ms=now_ms)
+
+
+def signed(
+    source: PreparedSource, *, method: str = "POST", url: str, headers: Iterable[tuple[str, str]] = (), body: bytes, now_ms: int
+) -> Request:
+    """As `sign`, for a prepared source."""
+    fields = list(headers)
+    if not any(name.lower() == "content-type" for name, _ in fields):
+        fields.append(("Content-Type", _guessed_type(body)))
+    request = Request(method, url, fields, body)
+    _add_event_headers(source, request, fields)
+    request = Request(method, url, fields, body)
+    check = _check_for(source, request)
+    try:
+        return (
+            _signed_items(check, source, request, fields, now_ms)
+            if check.each
+            else _whole(check, source, request, fields, now_ms)
+        )
+    except (ValueError, SecretsUnavailable) as exc:
+        raise Invalid(f"this cannot be signed as {source.provider.name} would: {exc}") from exc
+
+
+def _guessed_type(body: bytes) -> str:
+    start = body.lstrip()[:1]
+    if start in {b"{", b"["}:
+        return "application/json"
+    if start == b"<":
+        return "application/xml"
+    return "application/x-www-form-urlencoded" if b"=" in body[:200] else "text/plain"
+
+
+def _add_event_headers(source: PreparedSource, request: Request, fields: list[tuple[str, str]]) -> None:
+    scope = Scope(request, source.options)
+    for name, choices in source.provider.send_headers.items():
+        if name.lower() not in request.headers and (text := choices.text(scope)):
+            fields.append((name, _unique(request.body) if text == "uuid" else text))
+
+
+def _unique(body: bytes) -> str:
+    return str(uuid.uuid5(_UNIQUE, hashlib.sha256(body).hexdigest()))
+
+
+def _check_for(source: PreparedSource, request: Request) -> CompiledCheck:
+    """The check that this source's vendor would sign for: one that its options choose and its credentials fit."""
+    scope = Scope(request, source.options)
+    given = {
+        "secrets": source.credentials.secrets,
+        "public_keys": source.credentials.secrets,
+        "password": source.credentials.password,
+    }
+    possible = [check for check in source.provider.checks if check.when_options(scope)]
+    if source.credentials.public_keys:
+        possible.sort(key=lambda check: check.scheme.needs() != "public_keys")
+    for check in possible:
+        if given.get(check.scheme.needs(), True) and check.check.key != "fixed":
+            return check
+    raise Invalid(f"{source.provider.name} is signed with {' or '.join(sorted(source.provider.needs(source.options)))}")
+
+
+def _whole(
+    check: CompiledCheck, source: PreparedSource, request: Request, fields: list[tuple[str, str]], now_ms: int
+) -> Request:
+    """The request with what the check wants of its headers and query."""
+    for text in check.check.signed:
+        missing = [name for name in _headers_in(text) if name.lower() not in request.headers and not _is_time(check, name)]
+        fields.extend((name, f"msg_{_unique(request.body)}") for name in missing)
+    request = Request(request.method, request.url, fields, request.body)
+    placed = check.scheme.sign(Scope(request, source.options), source.credentials, now_ms)
+    url, body = request.url, request.body
+    for place, text in placed.items():
+        if place.startswith("{header:"):
+            fields.append((_header_name(place, source), text))
+        elif place.startswith("{query:"):
+            url += ("&" if "?" in url else "?") + urlencode({_named(place[7:-1], source): text})
+        elif place.startswith(("{form:", "{param:")):
+            body += b"&" + urlencode({place.partition(":")[2][:-1]: text}).encode()
+        elif place.startswith("{/"):
+            body = orjson.dumps(put(orjson.loads(body), place[1:-1], text))
+        elif not place.startswith("{sig:"):
+            raise ValueError(f"a signature in {place} cannot be placed")
+    return Request(request.method, url, fields, body)
+
+
+def _headers_in(text: str) -> list[str]:
+    return [] if text.startswith("$") else Template(text).headers
+
+
+def _is_time(check: CompiledCheck, name: str) -> bool:
+    return check.check.time is not None and check.check.time.value.lower() == f"{{header:{name}}}".lower()
+
+
+def _header_name(place: str, source: PreparedSource) -> str:
+    return _named(place.removeprefix("{header:").partition("|")[0].removesuffix("}"), source)
+
+
+def _named(name: str, source: PreparedSource) -> str:
+    return str(source.options.get(name[1:], "")) if name.startswith("$") else name
+
+
+def _signed_items(
+    check: CompiledCheck, source: PreparedSource, request: Request, fields: list[tuple[str, str]], now_ms: int
+) -> Request:
+    """The request with a signature inside each of its items."""
+    document: Any = request.document()
+    for _, item in every(document, check.each):
+        scope = Scope(request, source.options).over(item)
+        for place, text in check.scheme.sign(scope, source.credentials, now_ms).items():
+            put(item, place[1:-1], text)
+    return Request(request.method, request.url, fields, orjson.dumps(document))
+
+
+def put(document: Any, pointer: str, value: Any) -> Any:
+    """`document` with `value` at `pointer`; objects on the way are made."""
+    *way, last = steps_of(pointer)
+    at = document
+    for step in way:
+        at = at[int(step)] if isinstance(at, list) else at.setdefault(step, {})
+    at[last] = value
+    return document

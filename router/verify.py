@@ -1,0 +1,42 @@
+"""Which candidates match: each field decided once per event, then array consistency, then guards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from router.consistency import is_consistent
+from router.flatten import Found
+from router.pattern import Document, Field
+from router.tables import Filed
+
+
+def verified(candidates: Sequence[Filed], found: Found, document: Document, now_ms: int) -> set[str]:
+    """The rules of the candidates that match."""
+    hits: set[str] = set()
+    leaves, tangled = found.leaves, found.tangled
+    memo: dict[Field, bool] = {}
+    for branch in candidates:
+        if branch.rule in hits:
+            continue
+        if tangled and _shares_an_array(branch, found):
+            if not is_consistent(branch.fields, found):
+                continue
+        else:
+            for field in branch.rest:
+                held = memo.get(field)
+                if held is None:
+                    held = memo[field] = field.holds(leaves)
+                if not held:
+                    break
+            else:
+                held = True
+            if not held:
+                continue
+        if branch.guards and not all(guard.holds(document, now_ms) for guard in branch.guards):
+            continue
+        hits.add(branch.rule)
+    return hits
+
+
+def _shares_an_array(branch: Filed, found: Found) -> bool:
+    return sum(field.path in found.tangled for field in branch.fields) > 1

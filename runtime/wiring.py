@@ -1,0 +1,302 @@
+"""Puts the rooms together into a process: which roles run, what they are handed, in which order they stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import structlog
+from aiohttp import web
+from prometheus_client import REGISTRY, generate_latest
+
+from control.actions_keys import keep_first_key
+from control.api import api_app, health_app
+from control.auth import TOKEN_PURPOSE, Gate, InvocationTokens, KeyRing, new_key
+from control.bulk import BulkRunner
+from control.configfile import load_config
+from control.desk import Desk
+from curator.curate import curate
+from curator.tokens import default_counter
+from dispatcher.lanes import Bounds
+from dispatcher.metrics import DispatchMetrics
+from dispatcher.service import Dispatcher, DispatcherConfig
+from eventlog.metrics import observing
+from ingest.catalogue import catalogue
+from router.metrics import RouterMetrics
+from router.service import Router
+from runtime.clock import now_ms
+from runtime.desk import LOCAL_ADMIN, DeskApi, build_desk, config_checks, create_local_key, local_url, open_desk
+from runtime.health import Health, LoopLag, nightbell_version, publish_build_info
+from runtime.house import House, opened, user_agent
+from runtime.inspection import check, migrate
+from runtime.keyfiles import address_path, admin_key_path, kept_secret, write_secret
+from runtime.listening import Listener, app_runner
+from runtime.receiving import Receiving
+from runtime.settings import ROLES, Settings
+from runtime.supervisor import Part, Patience, Supervisor
+from runtime.topics import Topics, families_of
+from runtime.upkeep import keep_to_retention, publish_outcomes
+from schemas.config import DEFAULT_TEAM
+from schemas.errors import BadSetting
+from schemas.invocation import Admitted
+from store.admission import WORK, Admission
+from store.ledger import Ledger
+from store.outbox import Outbox
+from store.retention import Keep, Retention
+from store.roster import Roster
+from store.sources import Sources
+from store.tables import ROSTER, SOURCES
+from store.takeover import take_over
+
+__all__ = ["check", "config_checks", "create_local_key", "migrate", "open_desk", "serve"]
+
+_say = structlog.get_logger()
+
+
+@dataclass
+class Plan:
+    """The parts of a process, in the order in which they stop; what is ready to serve; what a commit wakes."""
+
+    house: House
+    health: Health
+    parts: list[Part] = field(default_factory=list)
+    ingest_url: str = ""
+    router: Router | None = None
+    dispatcher: Dispatcher | None = None
+
+    def on(self, channel: str, wake: Callable[[], None]) -> None:
+        """Call `wake` after each commit that changes what `channel` stands for, in whatever process."""
+        self.house.store.engine.listen(channel, lambda _: wake())
+
+
+async def serve(settings: Settings, roles: frozenset[str], *, apply_files: list[Path]) -> int:
+    """Run `roles` until stopped; the exit code.  Raises `BadSetting`, `LogUnavailable`, `StoreUnavailable`, `Invalid`."""
+    if settings.is_embedded and roles != ROLES:
+        raise BadSetting(
+            "the embedded default is one process: run `nightbell serve all`, or set NIGHTBELL_LOG_URL and NIGHTBELL_STORE_URL "
+            "to Kafka and PostgreSQL to run roles apart"
+        )
+    publish_build_info()
+    async with AsyncExitStack() as stack:
+        needs_store = roles != {"ingest"}
+        house = await stack.enter_async_context(opened(settings, observer=observing(), needs_store=needs_store))
+        plan = Plan(house, Health())
+        if needs_store:
+            await _first_things(house, apply_files)
+        await _plan_roles(plan, roles)
+        lag = LoopLag()
+        plan.parts.append(Part("loop_lag", lag.run))
+        patience = Patience(drain_timeout_s=settings.drain_timeout_s)
+        supervisor = Supervisor(plan.parts, health=plan.health, patience=patience)
+        _say.info("serving", roles=sorted(roles), version=nightbell_version(), pid=os.getpid())
+        return await supervisor.run()
+
+
+async def _first_things(house: House, apply_files: Sequence[Path]) -> None:
+    """The admin's key of an embedded installation, and the files of `--apply`."""
+    settings = house.settings
+    desk = build_desk(settings, house.store, house.vault)
+    if house.store.is_embedded:
+        await take_over(house.store.engine, now_ms=now_ms())
+    if settings.is_embedded:
+        key = kept_secret(admin_key_path(settings), new_key)
+        await keep_first_key(desk.keys, key, team=DEFAULT_TEAM, name="first admin", now_ms=now_ms())
+    if apply_files:
+        config = load_config(apply_files, environment=os.environ, checks=config_checks())
+        plan = await DeskApi(desk, LOCAL_ADMIN).call("POST", "/v1/apply", body=config.document)
+        _say.info("applied", files=[str(path) for path in apply_files], counts=plan["counts"])
+        for agent, secret in plan["secrets"].items():
+            print(f"the signing secret of agent {agent}, shown this once: {secret}", flush=True)  # noqa: T201 - and logged nowhere
+
+
+async def _plan_roles(plan: Plan, roles: frozenset[str]) -> None:
+    """The parts, in the order in which they stop: what takes work in first, onlookers last."""
+    house, health = plan.house, plan.health
+    settings, log = house.settings, house.log
+    health.watch("log", log.healthy)
+    if "ingest" in roles:
+        await _plan_ingest(plan)
+    if "dispatcher" in roles:
+        _plan_dispatcher(plan)
+    if "router" in roles:
+        await _plan_router(plan)
+    if "dispatcher" in roles:  # stops after the router, which hands over to it
+        assert plan.dispatcher is not None
+        plan.parts.append(_Worker(plan.dispatcher.run, plan.dispatcher.stop).part("dispatcher"))
+        health.watch("dispatcher", _is_ready(plan.dispatcher))
+    await _plan_listener(plan, roles)
+    if roles != {"ingest"}:
+        health.watch("store", house.store.engine.healthy)
+    if "router" in roles:
+        keep = Keep(events_days=settings.retention_events_days, bodies_days=settings.retention_bodies_days)
+        retention = Retention(house.store.engine, keep)
+        outbox = Outbox(house.store.engine)
+        plan.parts += [
+            Part("outcomes", partial(publish_outcomes, log, outbox, prefix=settings.topic_prefix)),
+            Part("retention", partial(keep_to_retention, log, retention, log_days=settings.retention_log_days)),
+        ]
+
+
+async def _plan_ingest(plan: Plan) -> None:
+    receiving = Receiving(plan.house, plan.house.log)
+    await receiving.open()
+    plan.on(SOURCES, receiving.notice)
+    plan.ingest_url = receiving.url
+    plan.parts += receiving.parts()
+    plan.health.watch("sources", receiving.is_ready)
+
+
+def _plan_dispatcher(plan: Plan) -> None:
+    house, settings = plan.house, plan.house.settings
+    default_counter().count("")  # the vocabulary takes a second to load: not at the first delivery
+    plan.dispatcher = Dispatcher(
+        Ledger(house.store.engine),
+        Roster(house.store.engine, house.vault, now_ms=now_ms),
+        house.client,
+        curate=curate,
+        tokens=InvocationTokens(house.vault.derived(TOKEN_PURPOSE), now_ms=now_ms),
+        say=_say.info,
+        metrics=DispatchMetrics(REGISTRY),
+        config=DispatcherConfig(
+            owner=settings.instance_id,
+            api_url=str(settings.api_url or local_url(settings.api_bind)),
+            user_agent=user_agent(),
+            lease_ms=int(settings.shard_lease_s * 1000),
+            grace_s=max(0.0, settings.drain_timeout_s - 5),
+            bounds=Bounds(max_count=settings.dispatch_queue_count),
+        ),
+    )
+    plan.on(ROSTER, plan.dispatcher.notice)
+    if not house.store.is_embedded:
+        plan.on(WORK, plan.dispatcher.wake)
+
+
+async def _plan_router(plan: Plan) -> None:
+    house, settings = plan.house, plan.house.settings
+    dispatcher = plan.dispatcher
+    engine = house.store.engine
+    router = Router(
+        house.log,
+        Roster(engine, house.vault, now_ms=now_ms),
+        Admission(engine, seen_days=settings.retention_seen_days, announces=not house.store.is_embedded),
+        now_ms=now_ms,
+        hand_over=dispatcher.offer if dispatcher else _to_nobody,
+        room=dispatcher.room if dispatcher else _always,
+        say=_say.info,
+        metrics=RouterMetrics(),
+    )
+    plan.router = router
+    sources = Sources(engine, house.vault)
+
+    async def families() -> set[str]:
+        return families_of(catalogue(), await sources.sources())
+
+    topics = Topics(
+        house.log,
+        families,
+        prefix=settings.topic_prefix,
+        partitions=settings.topic_partitions,
+        watch=router.watch,
+    )
+    await topics.keep()
+    plan.on(ROSTER, router.notice)
+    plan.on(SOURCES, topics.notice)
+    plan.parts += [Part("topics", topics.run), _Worker(router.run, router.stop).part("router")]
+    plan.health.watch("router", _is_ready(router))
+
+
+async def _plan_listener(plan: Plan, roles: frozenset[str]) -> None:
+    """The API, or in other roles health and metrics alone."""
+    house, settings, health = plan.house, plan.house.settings, plan.health
+
+    async def readiness() -> Mapping[str, Any]:
+        report = await health.ready()
+        return {"ready": report.is_ok, **report.document()}
+
+    faces: dict[str, Any] = {
+        "metrics": lambda: generate_latest(REGISTRY),
+        "is_live": lambda: health.live().is_ok,
+        "readiness": readiness,
+    }
+    listener = Listener("api", settings.api_bind)
+    bulk: BulkRunner | None = None
+
+    def runner(bound: str) -> web.BaseRunner:
+        nonlocal bulk
+        if "api" not in roles:
+            return app_runner(health_app(**faces))
+        desk = _running_desk(plan, bound, nudge=lambda: bulk.nudge() if bulk else None)
+        bulk = BulkRunner(desk)
+        ring = KeyRing(desk.keys, now_ms=now_ms)
+        gate = Gate(ring, InvocationTokens(house.vault.derived(TOKEN_PURPOSE), now_ms=now_ms))
+        return app_runner(api_app(desk, authenticate=gate.caller, version=nightbell_version(), **faces))
+
+    url = await listener.open(runner)
+    if "api" in roles:
+        assert bulk is not None
+        plan.parts.append(Part("bulk", bulk.run))
+        if settings.is_embedded:
+            write_secret(address_path(settings), url, replace=True)
+    plan.parts.append(Part("api", None, listener.aclose))
+
+
+def _running_desk(plan: Plan, bound: str, *, nudge: Callable[[], None]) -> Desk:
+    house, settings = plan.house, plan.house.settings
+    dispatcher = plan.dispatcher
+    if dispatcher and house.store.is_embedded:
+        # Acts on rows wake the owner; here it lives in the same process, and hears of nothing else by notification.
+        plan.on(WORK, dispatcher.wake)
+    return build_desk(
+        settings,
+        house.store,
+        house.vault,
+        client=house.client,
+        hand_over=dispatcher.offer if dispatcher else _to_nobody,
+        ingest_url=str(settings.ingest_url or plan.ingest_url or local_url(settings.ingest_bind)),
+        api_url=str(settings.api_url or bound),
+        nudge=nudge,
+    )
+
+
+def _to_nobody(_: Sequence[Admitted]) -> None:
+    """The dispatcher is another process: it is woken by the store."""
+
+
+async def _always() -> None:
+    """There is room."""
+
+
+class _Worker:
+    """A worker that ends by itself once told: stopping it means waiting until it has."""
+
+    def __init__(self, run: Callable[[], Awaitable[None]], stop: Callable[[], None]) -> None:
+        self._run, self._stop = run, stop
+        self._ended = asyncio.Event()
+        self._ended.set()
+
+    async def run(self) -> None:
+        self._ended.clear()
+        try:
+            await self._run()
+        finally:
+            self._ended.set()
+
+    async def stop(self) -> None:
+        self._stop()
+        await self._ended.wait()
+
+    def part(self, name: str) -> Part:
+        return Part(name, self.run, self.stop)
+
+
+def _is_ready(worker: Router | Dispatcher) -> Callable[[], Any]:
+    async def ready() -> bool:
+        return worker.is_ready
+
+    return ready

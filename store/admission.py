@@ -1,0 +1,281 @@
+"""Admits plans to the ledger, exactly once: implements `router.ports.Admission`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import orjson
+from sqlalchemy import bindparam, delete, select, update
+
+from schemas.errors import FencedOut
+from schemas.event import Event
+from schemas.invocation import Admitted, Invocation, Planned, State
+from schemas.topics import Place, Record
+from store.bodies import KEEP_BODY, Compressor, digest_of
+from store.engine import AddNew, Call, Change, Engine, Notify, Put, Script, fetch
+from store.prepared import Bulk, Prepared, among
+from store.tables import cursors, deaths, events, invocations, lanes, rejected, seen
+from store.texts import kept
+
+WORK = "work"  # the channel on which the owners of shards hear of new work; its payload names the shards
+DAY_MS = 86_400_000
+SEEN_DAYS = 35
+
+_CURSORS = Prepared(
+    select(cursors.c.topic, cursors.c.partition, cursors.c.position).where(cursors.c.log_id == bindparam("log")), "log"
+)
+_HERE = (
+    (cursors.c.log_id == bindparam("log"))
+    & (cursors.c.topic == bindparam("in_topic"))
+    & (cursors.c.partition == bindparam("part"))
+)
+_MOVE = Prepared(
+    update(cursors).where(_HERE, cursors.c.position == bindparam("first")).values(position=bindparam("after")),
+    "after",
+    "log",
+    "in_topic",
+    "part",
+    "first",
+)
+_PASS = Prepared(
+    update(cursors).where(_HERE, cursors.c.position <= bindparam("at")).values(position=bindparam("after")),
+    "after",
+    "log",
+    "in_topic",
+    "part",
+    "at",
+)
+_MAKE = Bulk(cursors, "log_id", "topic", "partition", "position", then="ON CONFLICT DO NOTHING RETURNING position")
+_SEEN = Bulk(seen, "event_id", "expires_ms", then="ON CONFLICT DO NOTHING RETURNING event_id")
+_EVENTS = Bulk(
+    events,
+    *("id", "team", "source", "provider", "family", "type", "kind", "subject", "partitionkey", "time_ms", "received_ms"),
+    *("appended_ms", "admitted_ms", "topic", "partition", "position", "envelope", "pointer", "body_digest", "flags"),
+    *("replay_id", "invocations"),
+)
+_INVOCATIONS = Bulk(
+    invocations,
+    *("id", "team", "event_id", "subscription_uid", "subscription", "generation", "agent", "shard", "lane", "ordering_key"),
+    *("ordering", "state", "created_ms", "due_ms", "replay_id"),
+)
+_LANES = Bulk(
+    lanes,
+    *("id", "team", "subscription_uid", "agent", "shard", "due_ms", "queued"),
+    then="ON CONFLICT (id) DO UPDATE SET queued = lanes.queued + excluded.queued RETURNING id, queued",
+)
+_KNOWN = Prepared(select(invocations.c.id).where(among(invocations.c.id, "ids")), "ids")
+_DIED = Bulk(
+    deaths,
+    *("log_id", "topic", "partition", "position", "count", "reason"),
+    then="ON CONFLICT (log_id, topic, partition, position) DO UPDATE SET count = deaths.count + 1, reason = excluded.reason "
+    "RETURNING count",
+)
+_REJECT = Bulk(
+    rejected,
+    *("log_id", "topic", "partition", "position", "key", "headers", "value", "appended_ms", "reason", "at_ms"),
+    then="ON CONFLICT DO NOTHING",
+)
+_BURY_DEATHS = Prepared(
+    delete(deaths).where(
+        deaths.c.log_id == bindparam("log"),
+        deaths.c.topic == bindparam("in_topic"),
+        deaths.c.partition == bindparam("part"),
+        deaths.c.position == bindparam("at"),
+    ),
+    "log",
+    "in_topic",
+    "part",
+    "at",
+)
+
+
+class Admission:
+    """The one transaction that makes a plan exactly-once."""
+
+    def __init__(self, engine: Engine, *, seen_days: float = SEEN_DAYS, announces: bool = True) -> None:
+        """`announces`: wake the owners of shards in other processes; where there are none, it is a wake-up too many."""
+        self._engine = engine
+        self._announces = announces
+        self._window_ms = int(seen_days * DAY_MS)
+        self._compressor = Compressor()  # scripts that write run one at a time, or in one thread
+
+    async def cursors(self, log_id: str, places: Sequence[Place]) -> Mapping[Place, int]:
+        """The next position to read, by place; a place never read is left out."""
+        wanted = set(places)
+        rows = await fetch(self._engine, _CURSORS, log_id)
+        found = {Place(topic, partition): position for topic, partition, position in rows}
+        return {place: position for place, position in found.items() if place in wanted}
+
+    async def admit(
+        self, log_id: str, place: Place, *, first: int, after: int, plans: Sequence[Planned], now_ms: int
+    ) -> list[Admitted]:
+        """Move the cursor from `first` to `after`, keep the events that are new, queue their invocations.
+
+        Returns the invocations that were queued, in order.  Raises `FencedOut` where the cursor was elsewhere.
+        """
+
+        def script() -> Script[list[Admitted]]:
+            if not (yield Change(_MOVE, (after, log_id, place.topic, place.partition, first))) and not (
+                yield AddNew(_MAKE, [(log_id, place.topic, place.partition, after)])
+            ):
+                raise FencedOut(f"the cursor of {place.topic}/{place.partition} is not at {first}: another router was here")
+            return (yield from self._keep(place, plans, now_ms))
+
+        return await self._engine.write(script)
+
+    async def admit_replay(self, plans: Sequence[Planned]) -> list[Admitted]:
+        """Queue the invocations of events that are kept already, as today's rules plan them; the known ones give none."""
+
+        def script() -> Script[list[Admitted]]:
+            wanted = [(plan, invocation) for plan in plans for invocation in plan.invocations]
+            known = {row[0] for row in (yield Call(_KNOWN, ([invocation.id for _, invocation in wanted],)))}
+            return (yield from self._queue([(plan, inv) for plan, inv in wanted if inv.id not in known]))
+
+        return await self._engine.write(script)
+
+    async def deaths(self, log_id: str, place: Place, position: int, reason: str) -> int:
+        """Count one more death at this record, durably, and return how many there were."""
+
+        def script() -> Script[int]:
+            rows = yield AddNew(_DIED, [(log_id, place.topic, place.partition, position, 1, kept(reason))])
+            return int(rows[0][0])
+
+        return await self._engine.write(script)
+
+    async def set_aside(self, log_id: str, record: Record, *, reason: str, now_ms: int) -> None:
+        """Keep a poison record for people and move the cursor past it, in one transaction."""
+        where = (log_id, record.topic, record.partition)
+        headers = orjson.dumps({kept(name): kept(value) for name, value in record.headers.items()}).decode()
+        row = (*where, record.position, kept(record.key), headers, record.value, record.appended_ms, kept(reason), now_ms)
+
+        def script() -> Script[None]:
+            if not (yield Change(_PASS, (record.position + 1, *where, record.position))) and not (
+                yield AddNew(_MAKE, [(*where, record.position + 1)])
+            ):
+                raise FencedOut(f"the cursor of {record.topic}/{record.partition} is past {record.position} already")
+            yield Put(_REJECT, [row])
+            yield Call(_BURY_DEATHS, (*where, record.position))
+
+        await self._engine.write(script)
+
+    def _keep(self, place: Place, plans: Sequence[Planned], now_ms: int) -> Script[list[Admitted]]:
+        window_ms = self._window_ms
+        identities = {plan.event.id: now_ms + (plan.event.identity_window_ms or window_ms) for plan in plans}
+        new = {row[0] for row in (yield AddNew(_SEEN, sorted(identities.items())))}
+        fresh: list[Planned] = []
+        for plan in plans:
+            if plan.event.id in new:
+                new.discard(plan.event.id)  # the same event twice in one batch: the first one counts
+                fresh.append(plan)
+        if not fresh:
+            return []
+        rows, bodies = [], []
+        for number, plan in enumerate(fresh):
+            event = plan.event
+            digest = digest_of(event.body)
+            bodies.append((digest, event.body))
+            row, is_clean = _event_row(event, place, plan, digest, now_ms)
+            rows.append(row)
+            if not is_clean:
+                fresh[number] = replace(plan, invocations=tuple(_clean_invocation(each) for each in plan.invocations))
+        yield Put(KEEP_BODY, self._compressor.rows(bodies, now_ms=now_ms))
+        yield Put(_EVENTS, rows)
+        return (yield from self._queue([(plan, invocation) for plan in fresh for invocation in plan.invocations]))
+
+    def _queue(self, wanted: Sequence[tuple[Planned, Invocation]]) -> Script[list[Admitted]]:
+        """Part of a script: lanes first, since their locks make `seq` the order within each; then the invocations."""
+        if not wanted:
+            return []
+        ahead = yield from _lengthen(invocation for _, invocation in wanted)
+        admitted = []
+        for plan, invocation in wanted:
+            before = ahead[invocation.lane]
+            ahead[invocation.lane] = before + 1
+            admitted.append(Admitted(invocation, plan.event, plan.data, before))
+        yield Put(_INVOCATIONS, [_invocation_row(invocation) for _, invocation in wanted])
+        if self._announces:
+            yield Notify(WORK, ",".join(map(str, sorted({invocation.shard for _, invocation in wanted}))))
+        return admitted
+
+
+def _lengthen(wanted: Iterable[Invocation]) -> Script[dict[str, int]]:
+    """Part of a script: make or lengthen the lanes, in the order of their names; how long each was before."""
+    counts: dict[str, int] = {}
+    firsts: dict[str, Invocation] = {}
+    for invocation in wanted:
+        counts[invocation.lane] = counts.get(invocation.lane, 0) + 1
+        firsts.setdefault(invocation.lane, invocation)
+    rows = [
+        (lane, found.team, found.subscription_uid, found.agent, found.shard, found.due_ms, counts[lane])
+        for lane, found in sorted(firsts.items())
+    ]
+    return {lane: queued - counts[lane] for lane, queued in (yield AddNew(_LANES, rows))}
+
+
+def _invocation_row(planned: Invocation) -> tuple[object, ...]:
+    return (
+        planned.id,
+        planned.team,
+        planned.event_id,
+        planned.subscription_uid,
+        planned.subscription,
+        planned.generation,
+        planned.agent,
+        planned.shard,
+        planned.lane,
+        planned.ordering_key,
+        planned.order.value,
+        State.QUEUED.value,
+        planned.created_ms,
+        planned.due_ms,
+        planned.replay_id,
+    )
+
+
+def _event_row(event: Event, place: Place, plan: Planned, digest: bytes, now_ms: int) -> tuple[tuple[object, ...], bool]:
+    """The row, and whether the event's text could be kept as it is."""
+    try:
+        envelope = orjson.dumps(event.envelope())
+        is_clean = b"\\u0000" not in envelope
+    except TypeError:  # a lone surrogate
+        is_clean = False
+    if not is_clean:
+        event = _clean_event(event)
+        envelope = orjson.dumps(event.envelope())
+    row = (
+        event.id,
+        event.team,
+        event.source,
+        event.provider,
+        event.family,
+        event.type,
+        event.kind,
+        event.subject,
+        event.partitionkey,
+        event.time_ms,
+        event.received_ms,
+        plan.appended_ms,
+        now_ms,
+        place.topic,
+        place.partition,
+        plan.position,
+        envelope.decode(),
+        event.pointer,
+        digest,
+        ",".join(event.flags),
+        event.replayid,
+        len(plan.invocations),
+    )
+    return row, is_clean
+
+
+def _clean_event(event: Event) -> Event:
+    found: dict[str, Any] = {name: getattr(event, name) for name in event.__slots__}
+    cleaned: dict[str, Any] = {name: kept(value) for name, value in found.items() if isinstance(value, str)}
+    return replace(event, **cleaned)
+
+
+def _clean_invocation(planned: Invocation) -> Invocation:
+    return replace(planned, lane=kept(planned.lane), ordering_key=kept(planned.ordering_key))

@@ -1,0 +1,120 @@
+"""Reads the heads of lanes: all SQL that tells the dispatcher what there is to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import ColumnElement, bindparam, func, literal_column, not_, select
+
+from schemas.event import from_envelope
+from schemas.invocation import Invocation, Order, State
+from schemas.ledger import Head
+from store.bodies import unpacked
+from store.engine import Call, Row, Script
+from store.prepared import Prepared, among
+from store.tables import agents, bodies, events, invocations, lanes
+
+ZERO: ColumnElement[int] = literal_column("0")  # written out: a partial index serves only a condition that the planner can read
+_first = invocations.alias("first")
+_HEAD_OF = (
+    select(_first.c.seq)
+    .where(_first.c.lane == lanes.c.id, _first.c.ended_ms == ZERO)
+    .order_by(_first.c.seq)
+    .limit(1)
+    .correlate(lanes)
+    .scalar_subquery()
+)
+_INVOCATION = (
+    *("id", "team", "event_id", "subscription_uid", "subscription", "generation", "agent", "shard", "ordering_key", "lane"),
+    *("ordering", "created_ms", "due_ms", "replay_id", "attempts", "tries", "state", "budget_ms", "seq"),
+)
+_HEADS = Prepared(
+    select(
+        *(invocations.c[name] for name in _INVOCATION),
+        events.c.envelope,
+        events.c.family,
+        events.c.pointer,
+        bodies.c.coding,
+        bodies.c.body,
+    )
+    .join(events, events.c.id == invocations.c.event_id)
+    .outerjoin(bodies, bodies.c.digest == events.c.body_digest)
+    .where(invocations.c.seq.in_(select(_HEAD_OF).where(among(lanes.c.id, "lanes")))),
+    "lanes",
+)
+_DUE = Prepared(
+    select(lanes.c.id)
+    .where(
+        lanes.c.team == bindparam("team_"),
+        lanes.c.agent == bindparam("agent_"),
+        lanes.c.due_ms <= bindparam("now"),
+        not_(among(lanes.c.id, "skip")),
+    )
+    .order_by(lanes.c.due_ms)
+    .limit(bindparam("limit_")),
+    "team_",
+    "agent_",
+    "now",
+    "skip",
+    "limit_",
+)
+# Agent by agent along the index: a minimum over all lanes of a shard would read them all.
+_NEXT_OF_AGENT = (
+    select(lanes.c.due_ms)
+    .where(lanes.c.team == agents.c.team, lanes.c.agent == agents.c.name, lanes.c.due_ms > bindparam("after"))
+    .order_by(lanes.c.due_ms)
+    .limit(1)
+    .correlate(agents)
+    .scalar_subquery()
+)
+NEXT_DUE = Prepared(
+    select(func.min(_NEXT_OF_AGENT)).select_from(agents).where(among(agents.c.shard, "shards")), "after", "shards"
+)
+
+
+def due_heads(
+    wanted: Sequence[tuple[str, str]], now_ms: int, limit: int, skip: Sequence[str]
+) -> Script[list[tuple[Head, int]]]:
+    """The heads that are due, each with its `seq`: agent by agent, the longest due first."""
+    found: list[str] = []
+    for team, agent in wanted:
+        found += [row[0] for row in (yield Call(_DUE, (team, agent, now_ms, skip, limit)))]
+    return (yield from heads_of(found))
+
+
+def heads_of(names: Sequence[str]) -> Script[list[tuple[Head, int]]]:
+    """The heads of these lanes in their order, each with its `seq`; a lane that is gone has none."""
+    if not names:
+        return []
+    rows = yield Call(_HEADS, (names,))
+    place = {name: number for number, name in enumerate(names)}
+    heads = [_read(row) for row in rows]
+    return sorted(heads, key=lambda head: place[head[0].invocation.lane])
+
+
+def _read(row: Row) -> tuple[Head, int]:
+    ident, team, event_id, uid, subscription, generation, agent, shard, key, lane, order, created, due, replay = row[:14]
+    attempts, tries, state, budget, seq, envelope, family, pointer, coding, body = row[14:]
+    invocation = Invocation(
+        id=ident,
+        team=team,
+        event_id=event_id,
+        subscription_uid=uid,
+        subscription=subscription,
+        generation=generation,
+        agent=agent,
+        shard=shard,
+        ordering_key=key,
+        lane=lane,
+        order=Order(order),
+        created_ms=created,
+        due_ms=due,
+        replay_id=replay,
+    )
+    document: dict[str, Any] = orjson.loads(envelope)
+    if replay:
+        document["replayid"] = replay
+    event = from_envelope(document, b"" if body is None else unpacked(coding, body), family=family, pointer=pointer)
+    return Head(invocation, event, attempts, tries, State(state), budget_ms=budget), seq

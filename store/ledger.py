@@ -1,0 +1,110 @@
+"""The ledger of invocations, lanes and attempts, as the dispatcher uses it: implements `dispatcher.ports.Ledger`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+from schemas.invocation import State
+from schemas.ledger import Head, Lease, Opening, Settlement
+from store import shards
+from store.engine import Engine, Script, fetch
+from store.gather import Gathering
+from store.heads import NEXT_DUE, due_heads, heads_of
+from store.mending import closed_stale
+from store.moves import Move, move_of, moved, opened
+from store.releases import Waiters, released, superseded
+
+_SLICE = 500
+
+
+class Ledger:
+    """The truth about work.  Openings and settlements of many callers share transactions: N at once cost about one commit."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._openings: Gathering[Opening, bool] = Gathering(self._open_all)
+        self._moves: Gathering[Move, bool] = Gathering(self._move_all)
+
+    # --- shards ---
+
+    async def hold_shards(self, owner: str, *, lease_ms: int, busy: Collection[int] = ()) -> list[Lease]:
+        """Renew what `owner` holds, take free or expired ones up to its fair share, give back what is above it, `busy` last."""
+        return await shards.hold_shards(self._engine, owner, lease_ms=lease_ms, busy=busy)
+
+    async def release_shards(self, owner: str) -> None:
+        """Give every shard back."""
+        await shards.release_shards(self._engine, owner)
+
+    # --- what there is to do ---
+
+    async def due(self, agents: Sequence[tuple[str, str]], *, now_ms: int, limit: int, skip: Sequence[str] = ()) -> list[Head]:
+        """Heads of due lanes, agent by agent, the longest due first, at most `limit` each.
+
+        An attempt left open by a crash is closed as `unknown` once its deadline has passed; before, its lane is not given.
+        """
+        heads = await self._engine.read(lambda: due_heads(agents, now_ms, limit, skip))
+        left_open = [seq for head, seq in heads if head.state is State.RUNNING]
+        if left_open:
+            await self._engine.write(lambda: closed_stale(left_open, now_ms))
+            lanes = [head.invocation.lane for head, _ in heads]
+            heads = await self._engine.read(lambda: heads_of(lanes))
+        return [head for head, _ in heads if head.state in {State.QUEUED, State.WAITING}]
+
+    async def next_in_lane(self, lane: str) -> Head | None:
+        """The lane's head, whenever it is due; None where the lane is empty."""
+        heads = await self._engine.read(lambda: heads_of([lane]))
+        return heads[0][0] if heads else None
+
+    async def next_due_ms(self, shards: Sequence[int], *, after_ms: int = 0) -> int | None:
+        """When the next lane of these shards falls due after `after_ms`; None where there is none."""
+        rows = await fetch(self._engine, NEXT_DUE, after_ms, shards)
+        due_ms: int | None = rows[0][0]
+        return due_ms
+
+    # --- attempts ---
+
+    async def open(self, opening: Opening) -> bool:
+        """Write the attempt row and mark the invocation `running`; False where it is not the head, not waiting, or not ours."""
+        return await self._openings.add(opening)
+
+    async def settle(self, settlement: Settlement) -> bool:
+        """Close the attempt, move the invocation, move or free its lane, put the outcome in the outbox: one transaction."""
+        return await self._moves.add(move_of(settlement))
+
+    async def park(self, head: Head, *, epoch: int, reason: str, due_ms: int) -> bool:
+        """Let the lane wait without an attempt; `due_ms` 0: until someone releases it."""
+        invocation = head.invocation
+        move = Move(invocation.id, State.WAITING, reason, 0, shard=invocation.shard, epoch=epoch, due_ms=due_ms)
+        return await self._moves.add(move)
+
+    async def expire(self, head: Head, *, epoch: int, reason: str, now_ms: int, state: State = State.EXPIRED) -> bool:
+        """End an invocation without another attempt; its lane moves on as in `settle`."""
+        invocation = head.invocation
+        return await self._moves.add(Move(invocation.id, state, reason, now_ms, shard=invocation.shard, epoch=epoch))
+
+    # --- many at once, in slices that let others write between them ---
+
+    async def release(
+        self, *, team: str, agent: str, shard: int, epoch: int, reason: str, subscription_uid: str = "", now_ms: int
+    ) -> int:
+        """Make every lane of the agent due that waits for `reason` (of one subscription, where given); how many there were."""
+        wanted = Waiters(team, agent, reason, subscription_uid)
+        return await self._in_slices(lambda: released(wanted, shard, epoch, now_ms, _SLICE))
+
+    async def supersede(self, lane: str, *, shard: int, epoch: int, now_ms: int) -> int:
+        """End, as superseded by the lane's newest, every other invocation of it that never had an attempt; how many."""
+        return await self._in_slices(lambda: superseded(lane, shard, epoch, now_ms, _SLICE))
+
+    async def _in_slices(self, script: Callable[[], Script[int]]) -> int:
+        total = 0
+        while count := await self._engine.write(script):
+            total += count
+            if count < _SLICE:
+                break
+        return total
+
+    async def _open_all(self, openings: Sequence[Opening]) -> list[bool]:
+        return await self._engine.write(lambda: opened(openings))
+
+    async def _move_all(self, moves: Sequence[Move]) -> list[bool]:
+        return await self._engine.write(lambda: moved(moves))

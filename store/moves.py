@@ -1,0 +1,327 @@
+"""Moves invocations from state to state, their attempts and lanes with them: the scripts behind `store.ledger`.
+
+Every script here locks in one order: shards, invocations by `seq`, lanes by name.  So two of them never wait for each other
+crosswise, and admission, which locks lanes alone, waits for none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import bindparam, delete, exists, select, update
+
+from schemas.invocation import END_STATES, State
+from schemas.ledger import Opening, Settlement
+from schemas.times import iso
+from store.engine import Call, Change, Each, Notify, Put, Script
+from store.heads import ZERO
+from store.prepared import Bulk, Prepared, among
+from store.shards import epochs_of
+from store.tables import NEVER_MS, ROSTER, attempts, invocations, lanes, outbox, subscriptions
+from store.texts import kept
+from store.versions import raised
+
+OUTCOMES = "outcomes"  # the channel on which the publisher of outcomes hears of new ones
+WAITING_STATES = frozenset({State.QUEUED, State.WAITING})
+_RUNNING = frozenset({State.RUNNING})
+_MAX_ANSWER = 4096
+_ENDS = frozenset(state.value for state in END_STATES)
+
+_before = invocations.alias("before")
+_FOR_OPENING = Prepared(
+    select(
+        invocations.c.id,
+        invocations.c.seq,
+        invocations.c.state,
+        invocations.c.attempts,
+        exists()
+        .where(_before.c.lane == invocations.c.lane, _before.c.ended_ms == ZERO, _before.c.seq < invocations.c.seq)
+        .correlate(invocations),
+    )
+    .where(among(invocations.c.id, "ids"))
+    .order_by(invocations.c.seq)
+    .with_for_update(),
+    "ids",
+)
+_ATTEMPTS = Bulk(attempts, "invocation_seq", "number", "started_ms", "deadline_ms", "owner", "epoch")
+_RUN = Prepared(
+    update(invocations)
+    .where(invocations.c.seq == bindparam("seq_"))
+    .values(state=State.RUNNING.value, reason="", attempts=bindparam("number")),
+    "number",
+    "seq_",
+)
+_FOUND = Prepared(
+    select(
+        *(
+            invocations.c[name]
+            for name in ("id", "seq", "state", "attempts", "tries", "lane", "ordering_key", "event_id", "team")
+        ),
+        *(invocations.c[name] for name in ("subscription", "agent", "budget_ms")),
+        attempts.c.ended_ms,
+    )
+    .outerjoin(attempts, (attempts.c.invocation_seq == invocations.c.seq) & (attempts.c.number == invocations.c.attempts))
+    .where(among(invocations.c.id, "ids"))
+    .order_by(invocations.c.seq)
+    .with_for_update(of=invocations),
+    "ids",
+)
+_MOVE = Prepared(
+    update(invocations)
+    .where(invocations.c.seq == bindparam("seq_"))
+    .values(
+        state=bindparam("to_state"),
+        reason=bindparam("why"),
+        outcome=bindparam("came_out"),
+        tries=bindparam("tried"),
+        due_ms=bindparam("due"),
+        ended_ms=bindparam("ended"),
+        budget_ms=bindparam("budget"),
+    ),
+    *("to_state", "why", "came_out", "tried", "due", "ended", "budget", "seq_"),
+)
+_CLOSE = Prepared(
+    update(attempts)
+    .where(attempts.c.invocation_seq == bindparam("seq_"), attempts.c.number == bindparam("no"))
+    .values(
+        ended_ms=bindparam("ended"),
+        outcome=bindparam("came_out"),
+        status=bindparam("status_"),
+        error=bindparam("error_"),
+        answer=bindparam("answer_"),
+        duration_ms=bindparam("duration"),
+        sent=bindparam("sent_"),
+        tokens=bindparam("tokens_"),
+        bytes_sent=bindparam("bytes_"),
+        context_digest=bindparam("context"),
+    ),
+    *("ended", "came_out", "status_", "error_", "answer_", "duration", "sent_", "tokens_", "bytes_", "context", "seq_", "no"),
+)
+_LANES = Prepared(
+    select(lanes.c.id, lanes.c.queued).where(among(lanes.c.id, "ids")).order_by(lanes.c.id).with_for_update(), "ids"
+)
+_DROP_LANE = Prepared(delete(lanes).where(lanes.c.id == bindparam("id_")), "id_")
+_SET_LANE = Prepared(
+    update(lanes)
+    .where(lanes.c.id == bindparam("id_"))
+    .values(queued=bindparam("left"), due_ms=bindparam("due"), hold=bindparam("why")),
+    *("left", "due", "why", "id_"),
+)
+_first = invocations.alias("first")
+_LANE_HEADS = Prepared(
+    select(invocations.c.lane, invocations.c.state, invocations.c.reason, invocations.c.due_ms).where(
+        invocations.c.seq.in_(
+            select(
+                select(_first.c.seq)
+                .where(_first.c.lane == lanes.c.id, _first.c.ended_ms == ZERO)
+                .order_by(_first.c.seq)
+                .limit(1)
+                .correlate(lanes)
+                .scalar_subquery()
+            ).where(among(lanes.c.id, "ids"))
+        )
+    ),
+    "ids",
+)
+_OUTBOX = Bulk(outbox, "key", "body")
+_DISABLE = Prepared(
+    update(subscriptions)
+    .where(subscriptions.c.uid == bindparam("uid_"), subscriptions.c.state != "disabled")
+    .values(state="disabled", disabled_reason=bindparam("why"), updated_ms=bindparam("now")),
+    *("why", "now", "uid_"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One invocation's way into another state.  `epoch` None: an operator's act, which no shard fences.
+
+    `tries` and `budget_ms` None: as they are.  `due_ms` counts where it goes on waiting; 0: until someone releases it.
+    """
+
+    invocation_id: str
+    state: State
+    reason: str
+    at_ms: int
+    shard: int = 0
+    epoch: int | None = None
+    due_ms: int = 0
+    tries: int | None = None
+    budget_ms: int | None = None
+    outcome: str = ""
+    froms: frozenset[State] = WAITING_STATES
+    settlement: Settlement | None = None
+
+
+def move_of(settlement: Settlement) -> Move:
+    """What a settlement asks for."""
+    return Move(
+        settlement.invocation_id,
+        settlement.state,
+        settlement.reason,
+        settlement.ended_ms,
+        shard=settlement.shard,
+        epoch=settlement.epoch,
+        due_ms=settlement.due_ms,
+        tries=settlement.tries,
+        outcome=settlement.outcome,
+        froms=_RUNNING,
+        settlement=settlement,
+    )
+
+
+def opened(openings: Sequence[Opening]) -> Script[list[bool]]:
+    """Write the attempt rows of those that are heads of their lanes, wait, and are still ours; which ones were."""
+    epochs = yield from epochs_of({opening.shard for opening in openings})
+    rows = {row[0]: row for row in (yield Call(_FOR_OPENING, ([opening.invocation_id for opening in openings],)))}
+    answers, new, runs = [], [], []
+    for opening in openings:
+        row = rows.pop(opening.invocation_id, None)  # taken out: a second opening of the same one finds none
+        is_open = (
+            row is not None
+            and epochs.get(opening.shard) == opening.epoch
+            and row[2] in WAITING_STATES
+            and opening.number == row[3] + 1
+            and not row[4]
+        )
+        answers.append(is_open)
+        if is_open and row is not None:
+            new.append((row[1], opening.number, opening.started_ms, opening.deadline_ms, opening.owner, opening.epoch))
+            runs.append((opening.number, row[1]))
+    yield Put(_ATTEMPTS, new)
+    yield Each(_RUN, runs)
+    return answers
+
+
+def moved(moves: Sequence[Move]) -> Script[list[bool]]:
+    """Move those that are in a state to move from and still ours, all that hangs on them with them; which ones were.
+
+    A settlement that was written before, and whose answer was lost on the way, counts as written.
+    """
+    epochs = yield from epochs_of({move.shard for move in moves if move.epoch is not None})
+    rows = {row[0]: row for row in (yield Call(_FOUND, ([move.invocation_id for move in moves],)))}
+    answers: list[bool] = []
+    todo: list[tuple[Move, Any]] = []
+    for move in moves:
+        row = rows.get(move.invocation_id)
+        if row is None or (move.epoch is not None and epochs.get(move.shard) != move.epoch):
+            answers.append(False)
+        elif _may_move(move, row):
+            answers.append(True)
+            todo.append((move, row))
+            del rows[move.invocation_id]
+        else:
+            answers.append(_is_repeated(move, row))
+    if todo:
+        yield from _write(todo)
+    return answers
+
+
+def _may_move(move: Move, row: Any) -> bool:
+    _, _, state, number, *_ = row
+    return state in move.froms and (move.settlement is None or move.settlement.number == number)
+
+
+def _is_repeated(move: Move, row: Any) -> bool:
+    settlement = move.settlement
+    return settlement is not None and settlement.number == row[3] and settlement.ended_ms == row[12]
+
+
+def _write(todo: Sequence[tuple[Move, Any]]) -> Script[None]:
+    yield Each(_CLOSE, [_closing(move.settlement, row[1]) for move, row in todo if move.settlement is not None])
+    yield Each(_MOVE, [_movement(move, row) for move, row in todo])
+    ended: dict[str, int] = {}
+    for move, row in todo:
+        ended[row[5]] = ended.get(row[5], 0) + (move.state in END_STATES)
+    yield from _shorten(ended)
+    told = [(row[6], _outcome(move, row)) for move, row in todo if move.state in END_STATES]
+    if told:
+        yield Put(_OUTBOX, told)
+        yield Notify(OUTCOMES)
+    yield from _disable(todo)
+
+
+def _movement(move: Move, row: Any) -> tuple[Any, ...]:
+    is_end = move.state in END_STATES
+    return (
+        move.state.value,
+        kept(move.reason),
+        move.outcome,
+        row[4] if move.tries is None else move.tries,
+        move.at_ms if is_end else move.due_ms,
+        move.at_ms if is_end else 0,
+        row[11] if move.budget_ms is None else move.budget_ms,
+        row[1],
+    )
+
+
+def _closing(settlement: Settlement, seq: int) -> tuple[Any, ...]:
+    return (
+        settlement.ended_ms,
+        settlement.outcome,
+        settlement.status,
+        kept(settlement.error),
+        settlement.answer[:_MAX_ANSWER] or None,
+        settlement.duration_ms,
+        int(settlement.sent),
+        settlement.tokens,
+        settlement.bytes_sent,
+        settlement.context_digest,
+        seq,
+        settlement.number,
+    )
+
+
+def _outcome(move: Move, row: Any) -> str:
+    ident, _, _, number, _, _, _, event_id, team, subscription, agent, *_ = row
+    found = {
+        "invocation": ident,
+        "event": event_id,
+        "team": team,
+        "subscription": subscription,
+        "agent": agent,
+        "state": move.state.value,
+        "outcome": move.outcome,
+        "reason": kept(move.reason),
+        "attempts": number,
+        "time": iso(move.at_ms),
+        "causationid": ident,
+    }
+    return orjson.dumps(found).decode()
+
+
+def _disable(todo: Iterable[tuple[Move, Any]]) -> Script[None]:
+    changed = 0
+    for move, _ in todo:
+        if move.settlement is not None and move.settlement.disable_subscription:
+            changed += yield Change(_DISABLE, (kept(move.reason), move.at_ms, move.settlement.disable_subscription))
+    if changed:
+        yield from raised(ROSTER)
+
+
+def _shorten(ended: dict[str, int]) -> Script[None]:
+    """Part of a script: take the ended ones off their lanes; an empty lane goes, another takes its new head's due time."""
+    dropped, left = [], {}
+    for lane, queued in (yield Call(_LANES, (list(ended),))):
+        if queued > ended[lane]:
+            left[lane] = queued - ended[lane]
+        else:
+            dropped.append((lane,))
+    yield Each(_DROP_LANE, dropped)
+    if left:
+        yield from point_at_heads(left)
+
+
+def point_at_heads(left: dict[str, int]) -> Script[None]:
+    """Part of a script: give lanes, locked already, their lengths, and their heads' due times."""
+    heads = yield Call(_LANE_HEADS, (list(left),))
+    yield Each(_SET_LANE, [(left[lane], *_waits(state, reason, due_ms), lane) for lane, state, reason, due_ms in heads])
+
+
+def _waits(state: str, reason: str, due_ms: int) -> tuple[int, str]:
+    if state != State.WAITING:
+        return due_ms, ""
+    return due_ms or NEVER_MS, reason

@@ -1,0 +1,115 @@
+"""Operators' acts on invocations: redriving what was buried, canceling what waits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import bindparam, select, update
+
+from schemas.invocation import State
+from store.admission import WORK
+from store.engine import AddNew, Call, Each, Engine, Notify, Row, Script, fetch
+from store.heads import ZERO
+from store.moves import Move, moved, point_at_heads
+from store.prepared import Bulk, Prepared, among
+from store.tables import invocations, lanes
+
+REDRIVABLE = frozenset({State.BURIED, State.EXPIRED, State.CANCELED, State.SUPERSEDED})
+_SLICE = 200
+
+_ENDED = Prepared(
+    select(*(invocations.c[name] for name in ("seq", "id", "state", "lane", "team", "subscription_uid", "agent", "shard")))
+    .where(invocations.c.team == bindparam("team_"), among(invocations.c.id, "ids"))
+    .order_by(invocations.c.seq)
+    .with_for_update(),
+    *("team_", "ids"),
+)
+_AGAIN = Prepared(
+    update(invocations)
+    .where(invocations.c.seq == bindparam("seq_"))
+    .values(
+        state=State.QUEUED.value,
+        reason="redriven",
+        outcome="",
+        tries=0,
+        ended_ms=0,
+        due_ms=bindparam("now"),
+        budget_ms=bindparam("now"),
+    ),
+    *("now", "seq_"),
+)
+_LENGTHEN = Bulk(
+    lanes,
+    *("id", "team", "subscription_uid", "agent", "shard", "due_ms", "queued"),
+    then="ON CONFLICT (id) DO UPDATE SET queued = lanes.queued + excluded.queued RETURNING id, queued",
+)
+_TEAMS_OWN = Prepared(
+    select(invocations.c.id).where(invocations.c.team == bindparam("team_"), among(invocations.c.id, "ids")), "team_", "ids"
+)
+_OPEN_OF = Prepared(
+    select(invocations.c.id, invocations.c.seq)
+    .where(
+        invocations.c.lane.in_(select(lanes.c.id).where(lanes.c.subscription_uid == bindparam("uid_"))),
+        invocations.c.ended_ms == ZERO,
+        invocations.c.seq > bindparam("after"),
+    )
+    .order_by(invocations.c.seq)
+    .limit(bindparam("limit_")),
+    *("uid_", "after", "limit_"),
+)
+
+
+class Redress:
+    """Acts on invocations that no shard's lease fences: each is a compare-and-set on their state."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def redrive(self, team: str, ids: Sequence[str], *, now_ms: int) -> list[str]:
+        """Queue ended invocations again, at their old place in their lane: same id, same attempts, a new budget of tries.
+
+        Gives those that were redriven; what is open, done, declined or unknown is left alone.
+        """
+        done: list[str] = []
+        for first in range(0, len(ids), _SLICE):
+            part = ids[first : first + _SLICE]
+            done += await self._engine.write(lambda part=part: _redriven(team, part, now_ms))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+        return done
+
+    async def cancel(self, team: str, ids: Sequence[str], *, reason: str, now_ms: int) -> list[str]:
+        """End what waits; gives those that were canceled.  One that is running is left alone."""
+        rows = await fetch(self._engine, _TEAMS_OWN, team, ids)
+        return await self._cancel([row[0] for row in rows], reason, now_ms)
+
+    async def cancel_all(self, subscription_uid: str, *, reason: str, now_ms: int) -> int:
+        """End all that waits for a subscription, slice by slice; how many there were."""
+        total, after = 0, -1
+        while rows := await fetch(self._engine, _OPEN_OF, subscription_uid, after, _SLICE):
+            total += len(await self._cancel([row[0] for row in rows], reason, now_ms))
+            after = rows[-1][1]
+        return total
+
+    async def _cancel(self, ids: Sequence[str], reason: str, now_ms: int) -> list[str]:
+        moves = [Move(ident, State.CANCELED, reason, now_ms) for ident in ids]
+        answers = await self._engine.write(lambda: moved(moves))
+        return [ident for ident, was in zip(ids, answers, strict=True) if was]
+
+
+def _redriven(team: str, ids: Sequence[str], now_ms: int) -> Script[list[str]]:
+    rows = [row for row in (yield Call(_ENDED, (team, ids))) if row[2] in REDRIVABLE]
+    if not rows:
+        return []
+    counts: dict[str, int] = {}
+    firsts: dict[str, Row] = {}
+    for row in rows:
+        lane = row[3]
+        counts[lane] = counts.get(lane, 0) + 1
+        firsts.setdefault(lane, row)
+    lengthened = yield AddNew(
+        _LENGTHEN,
+        [(lane, *firsts[lane][4:8], now_ms, counts[lane]) for lane in sorted(firsts)],
+    )
+    yield Each(_AGAIN, [(now_ms, row[0]) for row in rows])
+    yield from point_at_heads(dict(lengthened))
+    yield Notify(WORK, ",".join(map(str, sorted({row[7] for row in rows}))))
+    return [row[1] for row in rows]

@@ -1,0 +1,137 @@
+"""Deletes what is older than its days, in small slices, so that nobody waits long for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Table, bindparam, delete, exists, func, select
+
+from store.engine import Call, Change, Engine, Script, fetch
+from store.heads import ZERO
+from store.prepared import Prepared, among
+from store.tables import attempts, bodies, events, invocations, refusals, rejected, seen
+
+DAY_MS = 86_400_000
+SLICE = 200
+_WALK = 2000
+_PAUSE_S = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """For how long things are kept.  An event goes only when all its invocations have ended, and they go with it."""
+
+    events_days: float = 30
+    bodies_days: float = 14
+    refusals_days: float = 14
+    rejected_days: float = 30
+
+
+_is_open = exists().where(invocations.c.event_id == events.c.id, invocations.c.ended_ms == ZERO).correlate(events)
+_OLD_EVENTS = Prepared(
+    select(events.c.id)
+    .where(events.c.admitted_ms < bindparam("before"), ~_is_open)
+    .order_by(events.c.admitted_ms)
+    .limit(bindparam("limit_")),
+    *("before", "limit_"),
+)
+_OF_EVENTS = select(invocations.c.seq).where(among(invocations.c.event_id, "ids"))
+_DROP_ATTEMPTS = Prepared(delete(attempts).where(attempts.c.invocation_seq.in_(_OF_EVENTS)), "ids")
+_DROP_INVOCATIONS = Prepared(delete(invocations).where(among(invocations.c.event_id, "ids")), "ids")
+_DROP_EVENTS = Prepared(delete(events).where(among(events.c.id, "ids")), "ids")
+_OLDEST_OPEN = Prepared(select(func.min(invocations.c.created_ms)).where(invocations.c.ended_ms == ZERO))
+# The whole of `seen` is walked in the order of its keys: an index on the expiry would cost every event.
+_SEEN_FROM = Prepared(
+    select(seen.c.event_id, seen.c.expires_ms)
+    .where(seen.c.event_id > bindparam("after"))
+    .order_by(seen.c.event_id)
+    .limit(bindparam("limit_")),
+    *("after", "limit_"),
+)
+# An identity outlives its event: while the event is here, its second coming must be known.
+_FORGET = Prepared(
+    delete(seen).where(among(seen.c.event_id, "ids"), ~exists().where(events.c.id == seen.c.event_id).correlate(seen)), "ids"
+)
+
+
+def _older(table: Table, key: ColumnElement[Any], at_ms: ColumnElement[Any], order: ColumnElement[Any]) -> Prepared:
+    """Deletes the first rows, by `order`, whose time is before a limit."""
+    first = select(key).where(at_ms < bindparam("before")).order_by(order).limit(bindparam("limit_"))
+    return Prepared(delete(table).where(key.in_(first)), "before", "limit_")
+
+
+_DROP_BODIES = _older(bodies, bodies.c.digest, bodies.c.last_ms, bodies.c.last_ms)
+_DROP_REFUSALS = _older(refusals, refusals.c.seq, refusals.c.at_ms, refusals.c.seq)
+_DROP_REJECTED = _older(rejected, rejected.c.seq, rejected.c.at_ms, rejected.c.seq)
+
+
+class Retention:
+    """Sweeps the store.  What is open is never touched; the audit is kept for ever."""
+
+    def __init__(self, engine: Engine, keep: Keep, *, pause_s: float = _PAUSE_S) -> None:
+        self._engine = engine
+        self._keep = keep
+        self._pause_s = pause_s
+
+    async def sweep(self, now_ms: int) -> dict[str, int]:
+        """Delete everything that is too old now; how many of each went."""
+        return {
+            "events": await self._sliced(lambda: _events(_before(now_ms, self._keep.events_days))),
+            "bodies": await self._bodies(_before(now_ms, self._keep.bodies_days)),
+            "seen": await self._seen(now_ms),
+            "refusals": await self._sliced(lambda: _count(_DROP_REFUSALS, _before(now_ms, self._keep.refusals_days))),
+            "rejected": await self._sliced(lambda: _count(_DROP_REJECTED, _before(now_ms, self._keep.rejected_days))),
+        }
+
+    async def _bodies(self, before_ms: int) -> int:
+        # What an unfinished invocation has to show its agent stays, however long it has waited.
+        oldest = (await fetch(self._engine, _OLDEST_OPEN))[0][0]
+        until_ms = before_ms if oldest is None else min(before_ms, oldest)
+        return await self._sliced(lambda: _count(_DROP_BODIES, until_ms))
+
+    async def _seen(self, now_ms: int) -> int:
+        total, after = 0, ""
+        while rows := await fetch(self._engine, _SEEN_FROM, after, _WALK):
+            late = [event_id for event_id, expires_ms in rows if expires_ms <= now_ms]
+            for first in range(0, len(late), SLICE):
+                total += await self._engine.write(_forgetting(late[first : first + SLICE]))
+                await asyncio.sleep(self._pause_s)
+            after = rows[-1][0]
+        return total
+
+    async def _sliced(self, script: Callable[[], Script[int]]) -> int:
+        total = 0
+        while count := await self._engine.write(script):
+            total += count
+            if count < SLICE:
+                break
+            await asyncio.sleep(self._pause_s)
+        return total
+
+
+def _before(now_ms: int, days: float) -> int:
+    return now_ms - int(days * DAY_MS)
+
+
+def _events(before_ms: int) -> Script[int]:
+    ids = [row[0] for row in (yield Call(_OLD_EVENTS, (before_ms, SLICE)))]
+    if ids:
+        for statement in (_DROP_ATTEMPTS, _DROP_INVOCATIONS, _DROP_EVENTS):
+            yield Call(statement, (ids,))
+    return len(ids)
+
+
+def _count(statement: Prepared, before_ms: int) -> Script[int]:
+    count: int = yield Change(statement, (before_ms, SLICE))
+    return count
+
+
+def _forgetting(ids: list[str]) -> Callable[[], Script[int]]:
+    def script() -> Script[int]:
+        count: int = yield Change(_FORGET, (ids,))
+        return count
+
+    return script

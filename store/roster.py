@@ -1,0 +1,33 @@
+"""Agents and subscriptions as the router and the dispatcher read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from schemas.config import AgentConfig, SubscriptionConfig
+from store.agents import agent_configs, all_agent_rows
+from store.engine import Engine
+from store.subscriptions import all_subscription_rows
+from store.tables import ROSTER
+from store.vault import Vault
+from store.versions import number_of
+
+
+class Roster:
+    """Implements `router.ports.Rulebook` and `dispatcher.ports.Roster`."""
+
+    def __init__(self, engine: Engine, vault: Vault, *, now_ms: Callable[[], int]) -> None:
+        self._engine, self._vault, self._now_ms = engine, vault, now_ms
+
+    async def version(self) -> int:
+        """A number that changes with every change of an agent or subscription."""
+        return await number_of(self._engine, ROSTER)
+
+    async def agents(self) -> list[AgentConfig]:
+        """All agents of all teams, secrets in the clear."""
+        rows = await self._engine.read(all_agent_rows)
+        return agent_configs(rows, self._vault, now_ms=self._now_ms())
+
+    async def subscriptions(self) -> list[SubscriptionConfig]:
+        """All subscriptions of all teams, draining ones included."""
+        return [row.config for row in await self._engine.read(all_subscription_rows)]

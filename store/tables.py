@@ -1,0 +1,384 @@
+"""The store's tables, as both dialects have them.
+
+Columns hold text, whole numbers, doubles or bytes only, so that what a driver takes and gives back is the same on SQLite and
+PostgreSQL without conversion.  Times are ms since 1970 UTC; 0 is "not yet" or "never", "" is "none"; JSON is text.  Flags are
+0 or 1.  Every index costs the hot path: each has its query beside it.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Double,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+SHARDS = 64
+NEVER_MS = 1 << 62  # the due time of a lane that waits until someone releases it
+FILE, API = "file", "api"  # who manages a source, an agent or a subscription
+SOURCES, ROSTER = "sources", "roster"  # names in `versions`: what changes sources; what changes agents and subscriptions
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+
+def _text(name: str, *, key: bool = False) -> Column[str]:
+    return Column(name, Text, primary_key=key, nullable=False, server_default=None if key else text("''"))
+
+
+def _number(name: str, *, key: bool = False) -> Column[int]:
+    return Column(
+        name, BigInteger, primary_key=key, nullable=False, autoincrement=False, server_default=None if key else text("0")
+    )
+
+
+def _double(name: str) -> Column[float]:
+    return Column(name, Double, nullable=False, server_default=text("0"))
+
+
+def _bytes(name: str) -> Column[bytes]:
+    return Column(name, LargeBinary, nullable=True)
+
+
+def _seq() -> Column[int]:
+    """A number that rises with every row; SQLite calls such a column INTEGER and keeps the rows in its order."""
+    return Column("seq", BigInteger().with_variant(Integer, "sqlite"), Identity(), primary_key=True)
+
+
+teams = Table("teams", metadata, _text("id", key=True), _number("created_ms"), sqlite_with_rowid=False)
+
+# Bumped in the transaction of each change of configuration; readers of a set compare the number and read again.
+versions = Table("versions", metadata, _text("name", key=True), _number("number"), sqlite_with_rowid=False)
+
+sources = Table(
+    "sources",
+    metadata,
+    _text("uid", key=True),
+    _text("team"),
+    _text("name"),
+    _text("provider"),
+    _text("spec"),  # JSON, without secrets
+    _bytes("sealed"),  # its secrets, sealed by the vault
+    _text("managed_by"),
+    _number("created_ms"),
+    _number("updated_ms"),
+    UniqueConstraint("team", "name"),
+)
+
+agents = Table(
+    "agents",
+    metadata,
+    _text("uid", key=True),
+    _text("team"),
+    _text("name"),
+    _number("shard"),
+    _text("spec"),
+    _bytes("sealed"),
+    _text("managed_by"),
+    _text("hold"),  # why its lanes are held (misconfigured); "" where they are not
+    _number("hold_until_ms"),
+    _number("created_ms"),
+    _number("updated_ms"),
+    UniqueConstraint("team", "name"),
+)
+
+# A deleted subscription keeps its row, `draining`, until its queue is empty; its name may be taken again at once, hence no
+# unique constraint but a partial index over those that are not draining.
+subscriptions = Table(
+    "subscriptions",
+    metadata,
+    _text("uid", key=True),
+    _text("team"),
+    _text("name"),
+    _text("agent"),
+    _text("spec"),
+    _number("generation"),
+    _text("state"),  # live | paused | disabled: this column is today's, the one in `spec` is what was asked for
+    _text("disabled_reason"),
+    _text("managed_by"),
+    _number("draining"),
+    _number("created_ms"),
+    _number("updated_ms"),
+)
+Index(
+    "uq_subscriptions_team_name",
+    subscriptions.c.team,
+    subscriptions.c.name,
+    unique=True,
+    postgresql_where=subscriptions.c.draining == 0,
+    sqlite_where=subscriptions.c.draining == 0,
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    _text("id", key=True),
+    _text("team"),
+    _text("name"),
+    _text("role"),
+    _bytes("hash"),
+    _text("prefix"),  # the first characters of the key, for people
+    _text("agent"),  # the agent that a key of the role agent speaks for
+    _number("created_ms"),
+    _number("expires_ms"),
+    _number("revoked_ms"),
+    _number("last_used_ms"),
+)
+Index("ix_api_keys_hash", api_keys.c.hash, unique=True)
+
+audit = Table(
+    "audit",
+    metadata,
+    _seq(),
+    _number("at_ms"),
+    _text("team"),
+    _text("actor"),
+    _text("act"),
+    _text("object"),
+    _text("detail"),
+    _text("prev_hash"),
+    _text("hash"),
+    sqlite_autoincrement=True,
+)
+
+refusals = Table(
+    "refusals",
+    metadata,
+    _seq(),
+    _text("team"),
+    _text("source"),
+    _number("at_ms"),
+    _text("code"),
+    _text("step"),
+    _text("reason"),
+    _text("method"),
+    _text("headers"),  # JSON
+    _text("body_digest"),
+    _number("body_bytes"),
+    _text("remote"),
+)
+Index("ix_refusals_source", refusals.c.team, refusals.c.source, refusals.c.seq)  # the last ones of a source
+
+# --- what was read from the log --------------------------------------------------------------------------------------------
+
+cursors = Table(
+    "cursors",
+    metadata,
+    _text("log_id", key=True),
+    _text("topic", key=True),
+    _number("partition", key=True),
+    _number("position"),  # the next one to read
+    sqlite_with_rowid=False,
+)
+
+deaths = Table(
+    "deaths",
+    metadata,
+    _text("log_id", key=True),
+    _text("topic", key=True),
+    _number("partition", key=True),
+    _number("position", key=True),
+    _number("count"),
+    _text("reason"),
+    sqlite_with_rowid=False,
+)
+
+rejected = Table(
+    "rejected",
+    metadata,
+    _seq(),
+    _text("log_id"),
+    _text("topic"),
+    _number("partition"),
+    _number("position"),
+    _text("key"),
+    _text("headers"),  # JSON
+    _bytes("value"),
+    _number("appended_ms"),
+    _text("reason"),
+    _number("at_ms"),
+    UniqueConstraint("log_id", "topic", "partition", "position"),
+)
+
+seen = Table("seen", metadata, _text("event_id", key=True), _number("expires_ms"), sqlite_with_rowid=False)
+
+# `seq` rises in the order of admission: lists page by it.  `body_digest` is the SHA-256 of the request's body, in `bodies`.
+events = Table(
+    "events",
+    metadata,
+    _seq(),
+    _text("id"),
+    _text("team"),
+    _text("source"),
+    _text("provider"),
+    _text("family"),
+    _text("type"),
+    _text("kind"),
+    _text("subject"),
+    _text("partitionkey"),
+    _number("time_ms"),
+    _number("received_ms"),
+    _number("appended_ms"),
+    _number("admitted_ms"),
+    _text("topic"),
+    _number("partition"),
+    _number("position"),
+    _text("envelope"),  # JSON: `Event.envelope()`
+    _text("pointer"),
+    _bytes("body_digest"),
+    _text("flags"),  # comma-separated
+    _text("replay_id"),
+    _number("invocations"),  # how many were planned for it when it was admitted
+    UniqueConstraint("id"),
+)
+Index("ix_events_admitted", events.c.admitted_ms)  # lists by time, and retention
+
+bodies = Table(
+    "bodies",
+    metadata,
+    _bytes("digest"),
+    _text("coding"),  # "zstd" or "" (as it came)
+    _number("size"),  # of the bytes as they came
+    _number("last_ms"),  # when an event last used it
+    _bytes("body"),
+    PrimaryKeyConstraint("digest"),
+)
+Index("ix_bodies_last", bodies.c.last_ms)  # retention
+
+# --- the ledger --------------------------------------------------------------------------------------------------------------
+
+# `seq` is the order within a lane: it is given while the lane's row is locked.  `ended_ms` is 0 while it is open.
+invocations = Table(
+    "invocations",
+    metadata,
+    _seq(),
+    _text("id"),
+    _text("team"),
+    _text("event_id"),
+    _text("subscription_uid"),
+    _text("subscription"),
+    _number("generation"),
+    _text("agent"),
+    _number("shard"),
+    _text("lane"),
+    _text("ordering_key"),
+    _text("ordering"),  # strict | latest | none
+    _text("state"),
+    _text("reason"),
+    _text("outcome"),
+    _number("attempts"),  # all that were ever opened
+    _number("tries"),  # those of the present budget
+    _number("budget_ms"),  # when a redrive began the present budget; 0: with its creation
+    _number("created_ms"),
+    _number("due_ms"),
+    _number("ended_ms"),
+    _text("replay_id"),
+    UniqueConstraint("id"),
+)
+Index("ix_invocations_event", invocations.c.event_id)  # trace, retention
+Index(
+    "ix_invocations_open",
+    invocations.c.lane,
+    invocations.c.seq,
+    postgresql_where=invocations.c.ended_ms == 0,
+    sqlite_where=invocations.c.ended_ms == 0,
+)  # the lane's head
+Index(
+    "ix_invocations_buried",
+    invocations.c.team,
+    invocations.c.seq,
+    postgresql_where=invocations.c.state == "buried",
+    sqlite_where=invocations.c.state == "buried",
+)  # dead letters
+
+# A lane exists while it has unfinished invocations: `queued` counts them.  `due_ms` is its head's, NEVER_MS where that waits
+# until someone releases it; `hold` is why the head waits.  A lane in flight keeps its due time: its owner knows what it has.
+lanes = Table(
+    "lanes",
+    metadata,
+    _text("id", key=True),
+    _text("team"),
+    _text("subscription_uid"),
+    _text("agent"),
+    _number("shard"),
+    _number("due_ms"),
+    _number("queued"),
+    _text("hold"),
+    sqlite_with_rowid=False,
+)
+Index("ix_lanes_due", lanes.c.team, lanes.c.agent, lanes.c.due_ms)  # the due poll, agent by agent
+
+# Keyed by the invocation's `seq`, so that new rows lie together on disk.  `ended_ms` is 0 while the attempt is open.
+attempts = Table(
+    "attempts",
+    metadata,
+    _number("invocation_seq", key=True),
+    _number("number", key=True),
+    _number("started_ms"),
+    _number("ended_ms"),
+    _number("deadline_ms"),
+    _text("owner"),
+    _number("epoch"),
+    _text("outcome"),
+    _number("status"),
+    _text("error"),
+    _bytes("answer"),
+    _double("duration_ms"),
+    _number("sent"),
+    _number("tokens"),
+    _number("bytes_sent"),
+    _text("context_digest"),
+    sqlite_with_rowid=False,
+)
+
+shards = Table(
+    "shards",
+    metadata,
+    _number("id", key=True),
+    _text("owner"),
+    _number("epoch"),
+    _number("lease_ms"),  # until when, by the database's clock
+    sqlite_with_rowid=False,
+)
+
+# Who asks for shards, so that a fair share can be reckoned before the newcomer holds any.
+owners = Table("owners", metadata, _text("id", key=True), _number("lease_ms"), sqlite_with_rowid=False)
+
+outbox = Table("outbox", metadata, _seq(), _text("key"), _text("body"), sqlite_autoincrement=True)
+
+# --- the rest ----------------------------------------------------------------------------------------------------------------
+
+meta = Table("meta", metadata, _text("key", key=True), _text("value"), sqlite_with_rowid=False)
+
+# A replay or a redrive by query: how far it is.
+progress = Table(
+    "progress",
+    metadata,
+    _text("id", key=True),
+    _text("team"),
+    _text("kind"),  # replay | redrive
+    _text("query"),  # JSON
+    _text("state"),  # running | done | failed
+    _text("reason"),
+    _text("actor"),
+    _number("total"),
+    _number("done"),
+    _text("position"),  # where it goes on after a restart
+    _number("created_ms"),
+    _number("updated_ms"),
+)

@@ -1,0 +1,262 @@
+"""A Ledger in memory, with the semantics that dispatcher.ports asks for: epochs, lanes, leases, attempts left open by a crash."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from schemas.errors import StoreUnavailable
+from schemas.invocation import END_STATES, Admitted, Invocation, Order, State
+from schemas.ledger import Head, Lease, Opening, Settlement
+
+STALE_MS = 60_000  # an attempt of the present epoch whose settlement never came is closed this long after its deadline
+
+
+@dataclass
+class Row:
+    """One invocation, with its attempts by number."""
+
+    invocation: Invocation
+    event: object
+    state: State = State.QUEUED
+    reason: str = ""
+    due_ms: int | None = 0
+    attempts: int = 0
+    tries: int = 0
+    opened: dict[int, Opening] = field(default_factory=dict)
+    settled: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def is_open(self) -> bool:
+        return self.state not in END_STATES
+
+
+@dataclass
+class ShardRow:
+    owner: str = ""
+    epoch: int = 0
+    until_ms: int = 0
+
+
+async def _at_once() -> None:
+    await asyncio.sleep(0)
+
+
+class FakeLedger:
+    """Every method is one transaction: it waits, takes effect at one instant, waits again, so that a crash may fall on either side."""
+
+    def __init__(self, now_ms: Callable[[], int], *, shards: int = 64, delay: Callable[[], Awaitable[None]] = _at_once) -> None:
+        self.now_ms, self.delay = now_ms, delay
+        self.rows: dict[str, Row] = {}
+        self.lanes: dict[str, list[str]] = {}
+        self.shards = {number: ShardRow() for number in range(shards)}
+        self.members: dict[str, int] = {}
+        self.outbox: list[tuple[str, State]] = []
+        self.disabled: set[str] = set()
+        self.calls: list[str] = []
+        self.fenced = 0
+        self.is_down = False
+
+    # The router's side
+
+    def admit(self, invocation: Invocation, event: object, data: object = None) -> Admitted:
+        assert invocation.id not in self.rows, "an invocation is admitted once"
+        lane = self.lanes.setdefault(invocation.lane, [])
+        ahead = len(lane)
+        self.rows[invocation.id] = Row(invocation, event, due_ms=invocation.due_ms)
+        lane.append(invocation.id)
+        return Admitted(invocation, event, data, ahead)
+
+    # dispatcher.ports.Ledger
+
+    async def _begin(self, name: str) -> None:
+        self.calls.append(name)
+        await self.delay()
+        if self.is_down:
+            raise StoreUnavailable
+
+    async def hold_shards(self, owner: str, *, lease_ms: int) -> list[Lease]:
+        await self._begin("hold_shards")
+        now = self.now_ms()
+        self.members[owner] = now + lease_ms
+        live = [name for name, until in self.members.items() if until > now]
+        share = -(-len(self.shards) // len(live))
+        mine = [number for number, row in self.shards.items() if row.owner == owner and row.until_ms > now]
+        for number in mine[share:]:
+            self.shards[number].owner, self.shards[number].until_ms = "", 0
+        mine = mine[:share]
+        for number, row in self.shards.items():
+            if len(mine) >= share:
+                break
+            if number not in mine and (not row.owner or row.until_ms <= now):
+                row.owner, row.epoch = owner, row.epoch + 1
+                mine.append(number)
+        for number in mine:
+            self.shards[number].until_ms = now + lease_ms
+        await self.delay()
+        return [Lease(number, self.shards[number].epoch, now + lease_ms) for number in mine]
+
+    async def release_shards(self, owner: str) -> None:
+        await self._begin("release_shards")
+        self.members.pop(owner, None)
+        for row in self.shards.values():
+            if row.owner == owner:
+                row.owner, row.until_ms = "", 0
+
+    async def due(self, agents: Sequence[tuple[str, str]], *, now_ms: int, limit: int, skip: Sequence[str] = ()) -> list[Head]:
+        await self._begin("due")
+        skipped, found = set(skip), []
+        for key in agents:
+            heads = [
+                row
+                for lane, ids in self.lanes.items()
+                if ids and lane not in skipped
+                for row in [self.rows[ids[0]]]
+                if (row.invocation.team, row.invocation.agent) == key and self._is_due(row, now_ms)
+            ]
+            heads.sort(key=lambda row: row.due_ms or 0)
+            found += [self._head(row) for row in heads[:limit]]
+        await self.delay()
+        return found
+
+    def _is_due(self, row: Row, now_ms: int) -> bool:
+        if row.state is State.RUNNING:
+            opening = row.opened[row.attempts]
+            is_present = opening.epoch == self.shards[row.invocation.shard].epoch
+            if opening.deadline_ms + is_present * STALE_MS > now_ms:
+                return False
+            row.settled[row.attempts] = "unknown"
+            row.state, row.due_ms, row.tries = State.WAITING, now_ms, row.tries + 1
+        return row.due_ms is not None and row.due_ms <= now_ms
+
+    def _head(self, row: Row) -> Head:
+        return Head(row.invocation, row.event, row.attempts, row.tries, row.state)
+
+    async def next_in_lane(self, lane: str) -> Head | None:
+        await self._begin("next_in_lane")
+        ids = self.lanes.get(lane)
+        found = self._head(self.rows[ids[0]]) if ids else None
+        await self.delay()
+        return found
+
+    async def next_due_ms(self, shards: Sequence[int], *, after_ms: int = 0) -> int | None:
+        await self._begin("next_due_ms")
+        heads = [self.rows[ids[0]] for ids in self.lanes.values() if ids]
+        dues = [row.due_ms for row in heads if row.due_ms is not None and row.due_ms > after_ms]
+        return min(dues, default=None)
+
+    def _is_mine(self, shard: int, epoch: int) -> bool:
+        if self.shards[shard].epoch == epoch:
+            return True
+        self.fenced += 1
+        return False
+
+    def is_head(self, opening: Opening) -> bool:
+        lane = self.lanes.get(self.rows[opening.invocation_id].invocation.lane)
+        return bool(lane) and lane[0] == opening.invocation_id
+
+    async def open(self, opening: Opening) -> bool:
+        await self._begin("open")
+        row = self.rows[opening.invocation_id]
+        if not self._is_mine(opening.shard, opening.epoch) or not self.is_head(opening):
+            return False
+        if row.state not in {State.QUEUED, State.WAITING} or opening.number != row.attempts + 1:
+            return False
+        row.state, row.attempts = State.RUNNING, opening.number
+        row.opened[opening.number] = opening
+        await self.delay()
+        return True
+
+    async def settle(self, settlement: Settlement) -> bool:
+        await self._begin("settle")
+        row = self.rows[settlement.invocation_id]
+        if not self._is_mine(settlement.shard, settlement.epoch):
+            return False
+        if row.state is not State.RUNNING or row.attempts != settlement.number:
+            return False
+        row.settled[settlement.number] = settlement.outcome
+        row.tries = settlement.tries
+        if settlement.disable_subscription:
+            self.disabled.add(settlement.disable_subscription)
+        self._moved(row, settlement.state, settlement.reason, settlement.due_ms)
+        await self.delay()
+        return True
+
+    def _moved(self, row: Row, state: State, reason: str, due_ms: int | None) -> None:
+        row.state, row.reason, row.due_ms = state, reason, due_ms
+        if state in END_STATES:
+            lane = self.lanes[row.invocation.lane]
+            lane.remove(row.invocation.id)
+            if not lane:
+                del self.lanes[row.invocation.lane]
+            self.outbox.append((row.invocation.id, state))
+
+    async def park(self, head: Head, *, epoch: int, reason: str, due_ms: int) -> bool:
+        await self._begin("park")
+        row = self.rows[head.invocation.id]
+        if not self._is_mine(head.invocation.shard, epoch) or row.state not in {State.QUEUED, State.WAITING}:
+            return False
+        self._moved(row, State.WAITING, reason, due_ms or None)
+        return True
+
+    async def expire(self, head: Head, *, epoch: int, reason: str, now_ms: int, state: State = State.EXPIRED) -> bool:
+        await self._begin("expire")
+        row = self.rows[head.invocation.id]
+        if not self._is_mine(head.invocation.shard, epoch) or row.state not in {State.QUEUED, State.WAITING}:
+            return False
+        self._moved(row, state, reason, 0)
+        return True
+
+    async def release(
+        self, *, team: str, agent: str, shard: int, epoch: int, reason: str, subscription_uid: str = "", now_ms: int
+    ) -> int:
+        await self._begin("release")
+        if not self._is_mine(shard, epoch):
+            return 0
+        released = 0
+        for row in self.rows.values():
+            invocation = row.invocation
+            if (
+                (invocation.team, invocation.agent) == (team, agent)
+                and row.state is State.WAITING
+                and row.reason == reason
+                and subscription_uid in {"", invocation.subscription_uid}
+            ):
+                row.due_ms, released = now_ms, released + 1
+        return released
+
+    async def supersede(self, lane: str, *, shard: int, epoch: int, now_ms: int) -> int:
+        await self._begin("supersede")
+        ids = self.lanes.get(lane, [])
+        if not self._is_mine(shard, epoch) or len(ids) < 2:
+            return 0
+        assert self.rows[ids[0]].invocation.order is Order.LATEST
+        newest, superseded = ids[-1], 0
+        for each in ids[:-1]:
+            row = self.rows[each]
+            if row.attempts == 0:
+                self._moved(row, State.SUPERSEDED, newest, 0)
+                superseded += 1
+        return superseded
+
+    # What people do meanwhile
+
+    def cancel(self, invocation_id: str) -> bool:
+        row = self.rows[invocation_id]
+        if row.state not in {State.QUEUED, State.WAITING}:
+            return False
+        self._moved(row, State.CANCELED, "canceled", 0)
+        return True
+
+    @property
+    def unfinished(self) -> list[Row]:
+        return [row for row in self.rows.values() if row.is_open]
+
+    def states(self) -> dict[str, State]:
+        return {each: row.state for each, row in self.rows.items()}
+
+
+def copy_of(head: Head, **changes: object) -> Head:
+    """The same head with other fields."""
+    return replace(head, **changes)
