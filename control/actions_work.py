@@ -18,7 +18,7 @@ from store.events import EventFilter, event_total
 from store.progress import REDRIVE, REPLAY, RUNNING, Progress, begin, progress_of
 from store.redress import REDRIVABLE
 from store.subscriptions import subscriptions_of
-from store.work import InvocationFilter, attempts_of, invocation_page, invocation_total
+from store.work import InvocationFilter, attempts_of, invocation_page, invocation_total, state_counts
 
 _PREFIXES = {REPLAY: "rpl_", REDRIVE: "rdv_"}
 _CANCELED = "canceled by an operator"
@@ -39,6 +39,12 @@ async def list_invocations(desk: Desk, caller: Caller, *, query: InvocationQuery
     rows = await invocation_page(desk.engine, caller.team, wanted, before=before, limit=query.limit + 1)
     shown, more = page_by_seq(rows, query, "invocations")
     return listed([invocation_json(row) for row in shown], more)
+
+
+async def show_counts(desk: Desk, caller: Caller) -> dict[str, Any]:
+    """How many kept events there are, and how many invocations in each state."""
+    events = await event_total(desk.engine, caller.team, EventFilter())
+    return {"events": events, "invocations": await state_counts(desk.engine, caller.team)}
 
 
 async def show_invocation(desk: Desk, caller: Caller, *, invocation_id: str) -> dict[str, Any]:

@@ -363,6 +363,13 @@ class RejectedRecords(Listed):
     items: list[RejectedRecord]
 
 
+class Counts(Answer):
+    """How many events are kept, and how many invocations are in each state."""
+
+    events: int
+    invocations: dict[str, int]
+
+
 class Moved(Answer):
     """An invocation that an operator moved."""
 

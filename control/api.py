@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
 from typing import Any
 
 import orjson
@@ -17,9 +19,10 @@ from control.openapi import openapi_document
 from control.problems import MEDIA_TYPE, Problem, problem_of
 from control.routes import ROUTES, Route, perform
 from schemas import errors
-from schemas.errors import Invalid, MalformedRequest, NightbellError, UnsupportedMedia
+from schemas.errors import Invalid, MalformedRequest, NightbellError, TooSlow, UnsupportedMedia
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
+READ_S = 30.0  # for a whole body
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -58,11 +61,15 @@ def api_app(
 ) -> web.Application:
     """The API, with health and metrics.  Every answer is JSON, every error problem+json."""
     app = health_app(metrics=metrics, is_live=is_live, readiness=readiness)
-    document = orjson.dumps(openapi_document(version, server=desk.api_url))
-    app.router.add_route("GET", "/openapi.json", _constant(document))
+    app.router.add_route("GET", "/openapi.json", _constant(_described(version, desk.api_url)))
     for route in ROUTES:
         app.router.add_route(route.method, route.path, _endpoint(route, desk, authenticate))
     return app
+
+
+@cache
+def _described(version: str, server: str) -> bytes:
+    return orjson.dumps(openapi_document(version, server=server))
 
 
 def _endpoint(route: Route, desk: Desk, authenticate: Authenticate) -> _Endpoint:
@@ -87,7 +94,11 @@ def _parsed_query(request: web.Request) -> dict[str, str]:
 
 
 async def _parsed_body(request: web.Request) -> Any:
-    raw = await request.read()  # bounded by the application's client_max_size
+    try:
+        async with asyncio.timeout(READ_S):
+            raw = await request.read()  # bounded by the application's client_max_size
+    except TimeoutError as exc:
+        raise TooSlow from exc
     if not raw:
         return None
     # Demanded, so that a form on a foreign page cannot make a browser send it.

@@ -89,6 +89,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/events/{event_id}/explain", events.explain_event, _V, answers.Verdicts, query=asked.ExplainQuery),
     Route("POST", "/v1/match", events.try_match, _V, answers.Matched, body=asked.MatchBody),
     Route("POST", "/v1/curate", events.try_curate, _V, answers.Curated, body=asked.CurateBody),
+    Route("GET", "/v1/counts", work.show_counts, _V, answers.Counts),
     Route("GET", "/v1/rejected", events.list_rejected, _A, answers.RejectedRecords, query=asked.Page),
     Route("GET", "/v1/invocations", work.list_invocations, _V, answers.Invocations, query=asked.InvocationQuery),
     Route("GET", _INV, work.show_invocation, _V, answers.ShownInvocation, for_agents=True),

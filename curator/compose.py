@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 
@@ -28,12 +28,13 @@ CUT_ROUNDS = 6
 
 @dataclass(frozen=True, slots=True)
 class Materials:
-    """What is known beside the event when its context is made."""
+    """What is known beside the event when its context is made; `lost` says why a part could not be gathered."""
 
     history: Sequence[PastEvent] = ()
     facts: Sequence[KnownFact] = ()
     lookups: Mapping[str, Found] = field(default_factory=dict)
     verified: bool = True
+    lost: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -87,7 +88,7 @@ def _draft(contract: Contract, event: Event, materials: Materials, value: Any, e
         else []
     )
     facts = chosen(materials.facts, spec.facts, now_ms=now_ms)
-    missing: list[str] = []
+    missing = [f"{name}: {reason}" for name, reason in materials.lost.items()]
     lookups: list[tuple[str, Found]] = []
     for name in spec.enrich:
         found = materials.lookups.get(name, Found(failure="not asked"))
@@ -131,7 +132,7 @@ class _Maker:
     def told(self, draft: _Draft) -> bytes:
         spec = self.contract.spec
         if spec.format == "cloudevent":
-            return orjson.dumps(as_cloudevent(self.event, draft.value))
+            return as_cloudevent(self.event, draft.encoded)
         if spec.format == "text":
             return orjson.dumps(as_text(self.event, draft.value, mark=self.mark, template=spec.template))
         return draft.encoded
@@ -189,37 +190,40 @@ class _Maker:
         self.brief = True
         return self.tokens(draft) <= room or self.cut_view(draft, room)
 
-    def fewest(self, draft: _Draft, room: int, cut: Callable[[_Draft], bool]) -> bool:
-        """Cut one more of a kind until all fits; False where there is none left of it."""
-        while cut(draft):
-            if self.tokens(draft) <= room:
-                return True
-        return False
-
-    def cut_history(self, draft: _Draft) -> bool:
-        if not draft.history:
+    def fewest(self, draft: _Draft, room: int, cut: Callable[[_Draft, _Draft, int], int]) -> bool:
+        """Cut as few of a kind as will do; False, with all of them cut, where that is not enough."""
+        whole = replace(draft)
+        high = cut(draft, whole, len(draft.history) + len(draft.facts) + len(draft.lookups))
+        if self.tokens(draft) > room:
             return False
-        draft.history.pop()
-        draft.cut.append("history")
-        return True
+        low = 0
+        while low < high:
+            middle = (low + high) // 2
+            cut(draft, whole, middle)
+            low, high = (low, middle) if self.tokens(draft) <= room else (middle + 1, high)
+        cut(draft, whole, high)
+        return self.tokens(draft) <= room
 
-    def cut_facts(self, draft: _Draft) -> bool:
-        for index in range(len(draft.facts) - 1, -1, -1):
-            fact = draft.facts[index]
-            if not fact.pinned and fact.name not in self.contract.facts:
-                del draft.facts[index]
-                draft.cut.append(f"facts.{fact.name}")
-                return True
-        return False
+    @staticmethod
+    def cut_history(draft: _Draft, whole: _Draft, count: int) -> int:
+        count = min(count, len(whole.history))
+        draft.history = whole.history[: len(whole.history) - count]
+        draft.cut = [*whole.cut, *([f"history (-{count})"] if count else [])]
+        return count
 
-    def cut_lookups(self, draft: _Draft) -> bool:
-        for index in range(len(draft.lookups) - 1, -1, -1):
-            name = draft.lookups[index][0]
-            if name not in self.contract.lookups:
-                del draft.lookups[index]
-                draft.cut.append(f"enrich.{name}")
-                return True
-        return False
+    def cut_facts(self, draft: _Draft, whole: _Draft, count: int) -> int:
+        gone = [fact.name for fact in whole.facts if not fact.pinned and fact.name not in self.contract.facts]
+        gone = gone[max(0, len(gone) - count) :]
+        draft.facts = [fact for fact in whole.facts if fact.name not in set(gone)]
+        draft.cut = [*whole.cut, *(f"facts.{name}" for name in reversed(gone))]
+        return len(gone)
+
+    def cut_lookups(self, draft: _Draft, whole: _Draft, count: int) -> int:
+        gone = [name for name, _ in whole.lookups if name not in self.contract.lookups]
+        gone = gone[max(0, len(gone) - count) :]
+        draft.lookups = [(name, found) for name, found in whole.lookups if name not in set(gone)]
+        draft.cut = [*whole.cut, *(f"enrich.{name}" for name in reversed(gone))]
+        return len(gone)
 
     def cut_view(self, draft: _Draft, room: int) -> bool:
         """Fit the view's output into what the rest leaves.

@@ -87,4 +87,8 @@ def found_in(reply: Reply, spec: LookupSpec, *, fetched_ms: int) -> Found:
             value = compile_view(spec.view).of(value)
         except ViewFailed:
             return Found(fetched_ms=fetched_ms, failure="the view failed")
+    try:
+        orjson.dumps([[[value]]])  # as deep as it will stand in what is sent
+    except TypeError:
+        return Found(fetched_ms=fetched_ms, failure="nested too deeply")
     return Found(value, fetched_ms) if value not in (None, "", [], {}) else Found(fetched_ms=fetched_ms, failure="empty")

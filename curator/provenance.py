@@ -12,7 +12,7 @@ _STANDING_HOLDERS = ("comment", "review", "issue", "pull_request", "discussion",
 STANDINGS = frozenset(
     {"OWNER", "MEMBER", "COLLABORATOR", "CONTRIBUTOR", "FIRST_TIME_CONTRIBUTOR", "FIRST_TIMER", "MANNEQUIN", "NONE"}
 )
-UNTRUSTED = ("context", "event.subject", "event.actor", "event.summary", "event.url")
+UNTRUSTED = ("context", "event.subject", "event.actor", "event.summary", "event.url", "provenance.actor")
 
 
 def standing_of(data: Any) -> str:

@@ -105,9 +105,8 @@ class Feed:
             self._near_known.discard(entry)
             if agent := self._agents.get(entry[1]):
                 agent.queue.more = True
-        if is_sweep := now_ms >= self._sweep_at_ms:
-            for agent in self._agents:
-                agent.queue.more = True
+        if now_ms >= self._sweep_at_ms:
+            await self._look_over_all(now_ms)
         wanting = [agent for agent in self._agents if agent.wants(now_ms)]
         for agent in wanting:
             if agent.standing.state != breaker.CLOSED:
@@ -115,10 +114,6 @@ class Feed:
         served = [agent for agent in wanting if agent.standing.state == breaker.CLOSED]
         for first in range(0, len(served), _AGENTS_AT_ONCE):
             await self._read(served[first : first + _AGENTS_AT_ONCE], now_ms)
-        if is_sweep:
-            await self._plan_sweep(now_ms)
-            for agent in self._agents:
-                self._start(agent)
 
     async def _rest(self) -> None:
         """Wait until something calls, or the next thing known falls due."""
@@ -133,9 +128,15 @@ class Feed:
         except TimeoutError:
             return
 
-    async def _plan_sweep(self, now_ms: int) -> None:
-        """The next look over all: at the sweep's pace, or when the ledger says that something falls due before."""
-        due_ms = await self._ledger.next_due_ms(list(self._tenure.epochs), after_ms=now_ms)
+    async def _look_over_all(self, now_ms: int) -> None:
+        """Ask for every agent where anything of ours is due; the next time is at the sweep's pace, or when more falls due."""
+        shards = list(self._tenure.epochs)
+        due_ms = await self._ledger.next_due_ms(shards) if shards else None
+        if due_ms is not None and due_ms <= now_ms:
+            for agent in self._agents:
+                agent.queue.more = True
+                self._start(agent)
+            due_ms = await self._ledger.next_due_ms(shards, after_ms=now_ms)
         self._sweep_at_ms = now_ms + self._pace.sweep_ms
         if due_ms is not None:
             self._sweep_at_ms = min(self._sweep_at_ms, max(due_ms, now_ms + _BUCKET_MS))
@@ -167,13 +168,14 @@ class Feed:
     async def _find_probe(self, agent: Agent, now_ms: int) -> None:
         """Let an agent that is not called have its one probe, with whatever of it is due.
 
-        Where only retries wait, they are called forward: a failing agent's recovery is found by the breaker's short pauses, not
-        by the long ones that its invocations have reached.  Nothing else starts until the probe is answered.
+        Where only retries wait, they are called forward: an agent's recovery is found by the breaker's short pauses, or when
+        its setting was mended, not by the long pauses that its invocations have reached.  Nothing else starts meanwhile.
         """
         agent.queue.more = False
-        heads = await self._ledger.due([agent.key], now_ms=now_ms, limit=_HEADS_AT_ONCE, skip=list(agent.queue.lanes))
-        if not heads and agent.standing.cause == breaker.FAILING and await self._called_forward(agent, now_ms):
-            heads = await self._ledger.due([agent.key], now_ms=now_ms, limit=_HEADS_AT_ONCE, skip=list(agent.queue.lanes))
+        skip = list(agent.queue.lanes)
+        heads = await self._ledger.due([agent.key], now_ms=now_ms, limit=_HEADS_AT_ONCE, skip=skip)
+        if not heads and await self._called_forward(agent, now_ms):
+            heads = await self._ledger.due([agent.key], now_ms=now_ms, limit=_HEADS_AT_ONCE, skip=skip)
         if heads:
             await self._probe(agent, heads)
 
@@ -182,6 +184,7 @@ class Feed:
         if epoch is None:
             return 0
         team, name = agent.key
+        reason = Wait.RETRY if agent.standing.cause == breaker.FAILING else Wait.HOLD
         return await self._ledger.release(
-            team=team, agent=name, shard=agent.setting.shard, epoch=epoch, reason=Wait.RETRY, now_ms=now_ms
+            team=team, agent=name, shard=agent.setting.shard, epoch=epoch, reason=reason, now_ms=now_ms
         )

@@ -79,7 +79,7 @@ class Dispatcher:
 
     def offer(self, admitted: Sequence[Admitted]) -> None:
         """Take what was just admitted, in lane order, so that it need not be read back; what finds no place is read later."""
-        if self._stopping.is_set():
+        if self._workers.is_stopping:
             return
         now_ms = self._clock.now_ms()
         touched: dict[AgentKey, Agent] = {}
@@ -142,32 +142,36 @@ class Dispatcher:
     # Life
 
     async def run(self) -> None:
-        """Own shards and run their lanes until `stop`; then let what runs finish within the grace, and give the shards back."""
+        """Own shards and run their lanes until `stop`; then let what runs finish within the grace, and give the shards back.
+
+        After a crash it may be run again: memory starts empty, and the ledger knows the rest.
+        """
+        self._turned(self._tenure.ended())
         async with asyncio.TaskGroup() as tasks:
             await self._serve(tasks)
-        self._workers.tasks = None
         with suppress(Busy):  # out of reach: then the leases run out by themselves
             await self._ledger.release_shards(self._config.owner)
 
     async def _serve(self, tasks: asyncio.TaskGroup) -> None:
-        self._workers.tasks = tasks
-        await self._read_book()
-        loops = [tasks.create_task(each) for each in (self._hold_shards(), self._follow_roster(), self._workers.feed.run())]
+        self._workers.begin(tasks)
         try:
+            await self._read_book()
+            each = (self._hold_shards(), self._follow_roster(), self._workers.feed.run())
+            loops = [tasks.create_task(loop) for loop in each]
             await self._stopping.wait()
+            for loop in loops[1:]:
+                loop.cancel()
+            await self._drain()
+            loops[0].cancel()
         finally:
-            self.stop()
-        for loop in loops[1:]:
-            loop.cancel()
-        await self._drain()
-        loops[0].cancel()
+            self._workers.end()
+            self.is_ready = False
 
     def stop(self) -> None:
         """Begin no more attempts; `run` returns when those that run have ended or the grace is over."""
         self.is_ready = False
-        self._workers.is_stopping = True
+        self._workers.end()
         self._stopping.set()
-        self._workers.eased.set()
 
     async def _drain(self) -> None:
         workers = {worker for agent in self._agents for worker in agent.workers}

@@ -13,8 +13,8 @@ from dispatcher.feed import Feed, Pace
 from dispatcher.flow import expires_at_ms, starts_at_ms
 from dispatcher.lanes import AgentKey, Picture
 from dispatcher.metrics import DispatchMetrics
-from dispatcher.protocols.base import is_success
-from dispatcher.retry import Bury, Delivered, Hold, RetryAt
+from dispatcher.protocols.base import MISCONFIGURED, is_success
+from dispatcher.retry import Bury, Delivered, Hold, RetryAt, retry_after_ms
 from schemas.config import SubscriptionConfig, SubscriptionState
 from schemas.errors import Busy
 from schemas.invocation import Order, State, Wait
@@ -38,9 +38,19 @@ class Workers:
         self.book_called = asyncio.Event()
         self.eased = asyncio.Event()
         self.tasks: asyncio.TaskGroup | None = None
-        self.is_stopping = False
+        self.is_stopping = True
         self._max_in_flight, self._in_flight = max_in_flight, 0
         self._crowded: dict[AgentKey, Agent] = {}  # agents that could go on but for the process's own limit, in turn
+
+    def begin(self, tasks: asyncio.TaskGroup) -> None:
+        """Start workers in this group from now on."""
+        self.tasks, self.is_stopping, self._in_flight = tasks, False, 0
+        self._crowded.clear()
+
+    def end(self) -> None:
+        """Start none any more."""
+        self.is_stopping = True
+        self.eased.set()
 
     def start(self, agent: Agent) -> None:
         """Start what may run of this agent: one worker for each invocation, up to its limit."""
@@ -245,7 +255,8 @@ class Workers:
             if epoch is None:
                 return
             begun_ms = head.budget_ms or head.invocation.created_ms
-            if subscription is not None and now_ms >= begun_ms + subscription.spec.retry.max_age * 1000 and head.tries == 0:
+            had_its_chance = agent.standing.cause == MISCONFIGURED or head.tries > 0
+            if subscription is not None and had_its_chance and now_ms >= begun_ms + subscription.spec.retry.max_age * 1000:
                 await self._ledger.expire(
                     head, epoch=epoch, reason="max_age: the agent was held", now_ms=now_ms, state=State.BURIED
                 )
@@ -268,6 +279,12 @@ class Workers:
             metrics.event_to_agent.observe(max(0, settlement.ended_ms - head.event.received_ms) / 1000)
         if isinstance(ended.step, Delivered | Bury):
             metrics.ended(settlement.state)
+        if (
+            asked_ms := retry_after_ms(ended.outcome.retry_after, now_ms=settlement.ended_ms)
+            if ended.outcome.retry_after
+            else None
+        ):
+            self._metrics.retry_after.observe(asked_ms / 1000)
         if ended.outcome.error.startswith("address"):
             self._metrics.blocked.labels(agent.key[1]).inc()
 

@@ -17,7 +17,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
-from egress.errors import TRANSLATED, refused_at_connect, translated
+from egress.errors import TRANSLATED, translated
 from egress.guard import check_address, check_url
 from schemas.errors import AddressRefused, NightbellError
 
@@ -216,7 +216,7 @@ class Client:
 
 def _failure(exc: BaseException, progress: _Progress, elapsed_s: float) -> NightbellError:
     if progress.refusal is not None and not progress.sent:
-        return refused_at_connect(progress.refusal)
+        return progress.refusal
     return translated(exc, sent=progress.sent, elapsed_s=elapsed_s)
 
 

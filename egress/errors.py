@@ -7,7 +7,7 @@ import ssl
 
 import aiohttp
 
-from schemas.errors import AddressRefused, AgentFailed, AgentTimedOut, AgentUnreachable
+from schemas.errors import AgentFailed, AgentTimedOut, AgentUnreachable
 
 # First match wins: a class stands before those that it derives from.
 KINDS: tuple[tuple[type[BaseException], str], ...] = (
@@ -104,8 +104,3 @@ def _reason(exc: BaseException) -> str:
     if isinstance(inner, OSError):
         return (inner.strerror or "")[:200]
     return ""
-
-
-def refused_at_connect(refusal: AddressRefused) -> AddressRefused:
-    """The guard's word about a connected address, as one that never sent anything."""
-    return AddressRefused(refusal.detail, **{**refusal.fields, "kind": "address", "sent": False})

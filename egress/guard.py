@@ -61,6 +61,11 @@ DENIED_V6: tuple[IPv6Network, ...] = tuple(
 _ENDS_IN_NUMBER = re.compile(r"(?:^|\.)(?:0[xX][0-9a-fA-F]*|[0-9]+)\.?$")
 
 
+def _refused(detail: str, **fields: str) -> AddressRefused:
+    """A refusal in the shape of the client's other failures: of kind `address`, and nothing was sent."""
+    return AddressRefused(detail, kind="address", sent=False, **fields)
+
+
 def check_address(address: str | IPv4Address | IPv6Address) -> None:
     """Raise AddressRefused where `address` is private, loopback, link-local, reserved, or a wrapping of one that is.
 
@@ -70,13 +75,13 @@ def check_address(address: str | IPv4Address | IPv6Address) -> None:
         try:
             address = ipaddress.ip_address(address.partition("%")[0])
         except ValueError:
-            raise AddressRefused(f"{address!r} is no address that can be checked") from None
+            raise _refused(f"{address!r} is no address that can be checked") from None
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     denied = DENIED_V4 if isinstance(address, IPv4Address) else DENIED_V6
     for network in denied:
         if address in network:
-            raise AddressRefused(
+            raise _refused(
                 f"{address} is in {network}, which Nightbell does not call; the agent's `allow_private: true` would let it",
                 address=str(address),
                 network=str(network),
@@ -94,22 +99,22 @@ def check_url(url: str | URL, *, allow_private: bool, allow_http: bool = False) 
     if not allow_private:
         _check_scheme(parsed, allow_http=allow_http)
     elif parsed.scheme not in {"http", "https"}:
-        raise AddressRefused(f"scheme {parsed.scheme!r} is not http or https")
+        raise _refused(f"scheme {parsed.scheme!r} is not http or https")
     if parsed.raw_user is not None or parsed.raw_password is not None or "@" in _authority(url):
-        raise AddressRefused("a URL with a user or password in it is refused: put credentials in a header")
+        raise _refused("a URL with a user or password in it is refused: put credentials in a header")
     if not host:
-        raise AddressRefused("the URL has no host")
+        raise _refused("the URL has no host")
     literal = _literal(host)
     if literal is None and (":" in host or _ENDS_IN_NUMBER.search(host)):
-        raise AddressRefused(f"host {host!r} is an odd spelling of an address: write it as four decimal numbers")
+        raise _refused(f"host {host!r} is an odd spelling of an address: write it as four decimal numbers")
     if allow_private:
         return parsed
     if literal is not None:
         check_address(literal)
     elif _names_this_machine(host):
-        raise AddressRefused(f"host {host!r} is this machine; the agent's `allow_private: true` would let it")
+        raise _refused(f"host {host!r} is this machine; the agent's `allow_private: true` would let it")
     if parsed.port not in ALLOWED_PORTS:
-        raise AddressRefused(f"port {parsed.port} is not one of 80, 443, 8080, 8443")
+        raise _refused(f"port {parsed.port} is not one of 80, 443, 8080, 8443")
     return parsed
 
 
@@ -118,17 +123,17 @@ def _parsed(url: str | URL) -> URL:
         return url
     if any(character <= " " or character in "\\\x7f" for character in url):
         # Parsers disagree about these; a strict one and a lax one would see two different hosts.
-        raise AddressRefused("the URL holds a blank, a control character or a backslash")
+        raise _refused("the URL holds a blank, a control character or a backslash")
     try:
         return URL(url)
     except ValueError as exc:
-        raise AddressRefused(f"the URL cannot be read: {exc}") from exc
+        raise _refused(f"the URL cannot be read: {exc}") from exc
 
 
 def _check_scheme(parsed: URL, *, allow_http: bool) -> None:
     if parsed.scheme == "https" or (parsed.scheme == "http" and allow_http):
         return
-    raise AddressRefused(f"scheme {parsed.scheme!r} is refused: use https, or set `allow_private: true` for an inner address")
+    raise _refused(f"scheme {parsed.scheme!r} is refused: use https, or set `allow_private: true` for an inner address")
 
 
 def _authority(url: str | URL) -> str:

@@ -48,14 +48,17 @@ def _as_choices(value: Any) -> Any:
     return [{"value": one} if isinstance(one, str) else one for one in listed]
 
 
-Choices = Annotated[tuple[Choice, ...], BeforeValidator(_as_choices)]
+Choices = Annotated[
+    tuple[Choice, ...],
+    BeforeValidator(_as_choices, json_schema_input_type=str | Choice | list[str | Choice]),
+]
 
 
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str | dict) else value
 
 
-Refs = Annotated[tuple[Ref, ...], BeforeValidator(_as_list)]
+Refs = Annotated[tuple[Ref, ...], BeforeValidator(_as_list, json_schema_input_type=str | list[str])]
 
 
 class Option(Form):
@@ -178,7 +181,7 @@ class Shape(Form):
 class EventForm(Form):
     """What a delivery says, in our words.  Every field is a list of alternatives; the first that gives text is taken."""
 
-    batch: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
+    batch: Refs = Field(
         default=(), description="pointers with * to the items of a batch; none found: the whole body is one event"
     )
     type: Choices

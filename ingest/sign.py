@@ -26,9 +26,9 @@ def sign(
 ) -> Request:
     """The request that the vendor of `spec` would send with this body at `now_ms`.
 
-    Headers that are given stay; what a delivery must have is added: its event headers (as far as the body tells them), ids,
-    times, the signature.  Public-key vendors are signed for with the private key that stands first among the secrets.  Raises
-    `Invalid` where a part is missing, or where nobody but the vendor can sign.
+    Headers that are given stay, but for times and signatures; what a delivery must have is added: its event headers (as far as
+    the body tells them), ids, times, the signature.  Public-key vendors are signed for with the private key that stands first
+    among the secrets.  Raises `Invalid` where a part is missing, or where nobody but the vendor can sign.
     """
     return signed(prepared(spec), method=method, url=url, headers=headers, body=body, now_ms=now_ms)
 
@@ -83,8 +83,8 @@ def _check_for(source: PreparedSource, request: Request) -> CompiledCheck:
         "password": source.credentials.password,
     }
     possible = [check for check in source.provider.checks if check.when_options(scope)]
-    if source.credentials.public_keys:
-        possible.sort(key=lambda check: check.scheme.needs() != "public_keys")
+    has_keys = bool(source.credentials.public_keys)
+    possible.sort(key=lambda check: (check.scheme.needs() == "public_keys") != has_keys)
     for check in possible:
         if given.get(check.scheme.needs(), True) and check.check.key != "fixed":
             return check
@@ -103,7 +103,8 @@ def _whole(
     url, body = request.url, request.body
     for place, text in placed.items():
         if place.startswith("{header:"):
-            fields.append((_header_name(place, source), text))
+            name = _header_name(place, source)
+            fields = [*(field for field in fields if field[0].lower() != name.lower()), (name, text)]
         elif place.startswith("{query:"):
             url += ("&" if "?" in url else "?") + urlencode({_named(place[7:-1], source): text})
         elif place.startswith(("{form:", "{param:")):

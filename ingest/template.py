@@ -59,11 +59,12 @@ Part = Callable[[Scope], Value]
 class Template:
     """A compiled template."""
 
-    __slots__ = ("_only", "_parts", "headers", "keys", "pointers", "source")
+    __slots__ = ("_only", "_parts", "header_options", "headers", "keys", "pointers", "source")
 
     def __init__(self, source: str) -> None:
         self.source = source
         self.headers: list[str] = []
+        self.header_options: list[str] = []
         self.pointers: list[str] = []
         self.keys: list[str] = []  # of the item, without which there is no text
         self._parts = [part if isinstance(part, str) else self._compiled(*part) for part in _split(source)]
@@ -87,6 +88,10 @@ class Template:
             found = reach(scope.data, steps_of(self.pointers[0]))
             return found is not MISSING and found is not None
         return self.text(scope) is not None
+
+    def header_names(self, options: Options) -> list[str]:
+        """The headers that it reads, in lower case, those that options name among them."""
+        return [name.lower() for name in [*self.headers, *(str(options.get(option, "")) for option in self.header_options)]]
 
     def raw(self, scope: Scope) -> bytes | None:
         """The bytes, for signing: the body stays as it came, text is UTF-8."""
@@ -124,8 +129,8 @@ class Template:
                 self.keys.append(first)
             return _pointer(reference)
         name, colon, argument = reference.partition(":")
-        if name == "header" and argument and not argument.startswith("$"):
-            self.headers.append(argument)
+        if name == "header" and argument:
+            (self.header_options if argument.startswith("$") else self.headers).append(argument.removeprefix("$"))
         if maker := REFERENCES.get(name):
             if bool(colon) != (name not in _BARE):
                 raise ValueError(f"{{{reference}}}: {name} takes {'no' if name in _BARE else 'an'} argument")

@@ -7,7 +7,7 @@ in, and a later field may only use leaves that agree.  `exists: false` therefore
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from router.flatten import Chain, Found
@@ -27,26 +27,40 @@ def is_consistent(fields: Sequence[Field], found: Found) -> bool:
             return False
     if len(shared) < 2:  # noqa: PLR2004  # one field alone agrees with itself
         return all(field.holds(leaves) for field in shared)
-    return _agree(shared, 0, {}, found, set())
+    return _agree(shared, 0, {}, found, _Tried(shared, found))
 
 
-def _agree(fields: Sequence[Field], at: int, fixed: Fixed, found: Found, failed: set[Any]) -> bool:
+class _Tried:
+    """What has been tried in vain: (field, elements fixed), with only those elements that a later field can still meet."""
+
+    def __init__(self, fields: Sequence[Field], found: Found) -> None:
+        self.failed: set[tuple[int, frozenset[tuple[int, int]]]] = set()
+        self.ahead: list[set[int]] = [set()]
+        for field in reversed(fields):
+            arrays = {array for _, chain in found.tangled[field.path] for array, _ in chain}
+            self.ahead.append(arrays | self.ahead[-1])
+        self.ahead.reverse()
+
+    def still_matters(self, at: int, fixed: Fixed) -> Fixed:
+        """Of what is fixed, the arrays that the fields from `at` on pass."""
+        ahead = self.ahead[at]
+        return {array: element for array, element in fixed.items() if array in ahead}
+
+
+def _agree(fields: Sequence[Field], at: int, fixed: Fixed, found: Found, tried: _Tried) -> bool:
     if at == len(fields):
         return True
     state = (at, frozenset(fixed.items()))
-    if state in failed:
+    if state in tried.failed:
         return False
     field = fields[at]
-    if (
-        field.absent
-        and next(_compatible(_shelf(field, found, every=True), fixed), None) is None
-        and _agree(fields, at + 1, fixed, found, failed)
-    ):
+    absent = field.absent and next(_compatible(_shelf(field, found, every=True), fixed), None) is None
+    if absent and _agree(fields, at + 1, tried.still_matters(at + 1, fixed), found, tried):
         return True
     for chain in _compatible(_shelf(field, found, every=False), fixed):
-        if _agree(fields, at + 1, fixed | dict(chain), found, failed):
+        if _agree(fields, at + 1, tried.still_matters(at + 1, fixed | dict(chain)), found, tried):
             return True
-    failed.add(state)
+    tried.failed.add(state)
     return False
 
 

@@ -77,13 +77,22 @@ def flatten(document: Mapping[str, Any], root: Node) -> Found:
 def _walk_object(document: Mapping[str, Any], node: Node, found: Found, chain: Chain) -> None:
     children = node.children
     if len(children) <= len(document):
+        leaves = found.leaves
         for name, child in children.items():
             value = document.get(name, MISSING)
-            if value is not MISSING:
-                if value.__class__ is str and not chain and child.path is not None and child.path not in found.leaves:
-                    found.leaves[child.path] = value
-                else:
-                    _walk_value(value, child, found, chain)
+            # Strings and objects are most of what there is: they are taken here, without a call.
+            if value.__class__ is str and not chain:
+                path = child.path
+                if path is not None:
+                    if path in leaves:
+                        _keep(path, value, found, chain)
+                    else:
+                        leaves[path] = value
+            elif value.__class__ is dict:
+                if child.children:
+                    _walk_object(value, child, found, chain)
+            elif value is not MISSING:
+                _walk_value(value, child, found, chain)
     else:
         for name, value in document.items():
             met = children.get(name)

@@ -26,7 +26,7 @@ from typing import Any, Final
 
 from router.operators import PRESENT, Access
 from router.pattern import Field
-from router.tables import Filed, Posting, Table, collect, table_with
+from router.tables import Filed, Posting, Sharded, Table, collect, table_with
 from router.values import BITS, address_of, is_number_key
 
 Group = tuple[Any, ...]
@@ -187,7 +187,8 @@ def _find_contained(group: Group, table: Table[Posting]) -> Find:
             found = [posting for gram, posting in table.items() if gram in text]  # type: ignore[operator]  # keys here are text
         else:
             grams = {text[at : at + length] for at in range(len(text) - length + 1)}
-            found = [posting for gram in grams if (posting := table.get(gram)) is not None]
+            there = grams if isinstance(table, Sharded) else grams & table.keys()
+            found = [posting for gram in there if (posting := table.get(gram)) is not None]
         for posting in found:
             collect(posting, leaves, into)
 

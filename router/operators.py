@@ -16,7 +16,7 @@ from router.texts import MAX_STARS, MAX_STARS_EXTENDED, ignore_case, literals_of
 from router.values import BITS, FALSE, TRUE, address_of, is_number_key, key_of
 from schemas.errors import Invalid
 
-# JSON arrays come as lists, YAML and pydantic may give tuples.  Kept as constants: a union written in place is built at each call.
+# JSON arrays come as lists, pydantic may give tuples.  Constants, since a union written in place is built at each call.
 LISTS: Final = (list, tuple)
 NUMBERS: Final = (int, float, Decimal)
 

@@ -105,13 +105,13 @@ class TeamIndex:
         for path, leaf in leaves.items():
             table = equals.get(path)
             if table is not None:
-                for key in leaf if leaf.__class__ is list else (leaf,):
+                for key in set(leaf) if leaf.__class__ is list else (leaf,):
                     posting = table.get(key)
                     if posting is not None:
                         collect(posting, leaves, candidates)
             if path in others:
                 door = others[path]
-                for key in leaf if leaf.__class__ is list else (leaf,):
+                for key in set(leaf) if leaf.__class__ is list else (leaf,):
                     door.open(key, leaves, candidates)
         if self.residual:
             collect(self.residual, leaves, candidates)

@@ -8,6 +8,7 @@ from router.consistency import is_consistent
 from router.flatten import Found
 from router.pattern import Document, Field
 from router.tables import Filed
+from router.values import MISSING
 
 
 def verified(candidates: Sequence[Filed], found: Found, document: Document, now_ms: int) -> set[str]:
@@ -15,17 +16,28 @@ def verified(candidates: Sequence[Filed], found: Found, document: Document, now_
     hits: set[str] = set()
     leaves, tangled = found.leaves, found.tangled
     memo: dict[Field, bool] = {}
+    combined: set[Filed] = set()
     for branch in candidates:
         if branch.rule in hits:
             continue
         if tangled and _shares_an_array(branch, found):
+            # Several values of an array may have led to it; its combinations are tried once.
+            if branch in combined:
+                continue
+            combined.add(branch)
             if not is_consistent(branch.fields, found):
                 continue
         else:
             for field in branch.rest:
                 held = memo.get(field)
                 if held is None:
-                    held = memo[field] = field.holds(leaves)
+                    equals = field.equals
+                    if equals is None:
+                        held = field.holds(leaves)
+                    else:  # most fields: `holds`, without the calls
+                        leaf = leaves.get(field.path, MISSING)
+                        held = leaf in equals if leaf.__class__ is not list else not equals.isdisjoint(leaf)
+                    memo[field] = held
                 if not held:
                     break
             else:

@@ -31,9 +31,10 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of a process.  `run` lives until cancelled or stopped; `stop` finishes what is under way, then `run` may return.
+    """One part of a process.
 
-    A part without `run` (the log, the store) is only stopped.
+    `stop` asks for the end of what is under way, and `run` returns when that is reached; a part without `stop` is cancelled
+    when its turn comes, one without `run` (a listener, a log) is only stopped.
     """
 
     name: str
@@ -75,6 +76,8 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._at_once = asyncio.Event()
         self._code = 0
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._pausing: set[str] = set()
 
     def request_stop(self) -> None:
         """Drain; asked a second time, stop at once."""
@@ -86,13 +89,15 @@ class Supervisor:
         """Run until asked to stop, or until too much crashed; the process's exit code."""
         with _signals(self.request_stop):
             async with asyncio.TaskGroup() as group:
-                tasks = {part.name: group.create_task(self._keep(part), name=part.name) for part in self._parts if part.run}
+                self._tasks = {
+                    part.name: group.create_task(self._keep(part), name=part.name) for part in self._parts if part.run
+                }
                 try:
                     await self._stop.wait()
                     self._health.drain()
                     await self._drain()
                 finally:
-                    for task in tasks.values():
+                    for task in self._tasks.values():
                         task.cancel()
         self._log.info("stopped", code=self._code)
         return self._code
@@ -117,18 +122,26 @@ class Supervisor:
     async def _stop_in_order(self) -> None:
         deadline = self._clock() + self._patience.drain_timeout_s
         for part in self._parts:
-            if part.stop is not None:
-                await self._stop_part(part.name, part.stop, left_s=max(0.05, deadline - self._clock()))
+            await self._stop_part(part, left_s=max(0.05, deadline - self._clock()))
 
-    async def _stop_part(self, name: str, stop: Callable[[], Awaitable[None]], *, left_s: float) -> None:
+    async def _stop_part(self, part: Part, *, left_s: float) -> None:
+        task = self._tasks.get(part.name)
+        if task is not None and (part.stop is None or part.name in self._pausing):
+            task.cancel()  # nothing is under way that it could finish
         try:
             async with asyncio.timeout(left_s):
-                await stop()
+                if part.stop is not None:
+                    await part.stop()
+                if task is not None:
+                    await asyncio.wait({task})
         except TimeoutError:
-            self._log.warning("part_stop_timed_out", part=name)
+            self._log.warning("part_stop_timed_out", part=part.name)
         except Exception:  # noqa: BLE001 - one part that cannot stop must not keep the next (the store) from closing
-            self._log.exception("part_stop_failed", part=name)
+            self._log.exception("part_stop_failed", part=part.name)
             self._code = 1
+        finally:
+            if task is not None:
+                task.cancel()
 
     async def _keep(self, part: Part) -> None:
         assert part.run is not None
@@ -146,7 +159,9 @@ class Supervisor:
                 self._tell(part.name, exc, pause_s)
             if self._stop.is_set():
                 return
+            self._pausing.add(part.name)
             await self._sleep(pause_s)
+            self._pausing.discard(part.name)
             self._health.note(part.name)
             pause_s = min(pause_s * 2, self._patience.max_pause_s)
 

@@ -62,11 +62,6 @@ class Plan:
     changes: tuple[ObjectChange, ...]
     dry_run: bool
 
-    @property
-    def changes_anything(self) -> bool:
-        """Whether the store differs from the document."""
-        return any(change.action not in {Action.UNCHANGED, Action.KEEP} for change in self.changes)
-
     def as_json(self) -> dict[str, Any]:
         """For people and programs; `secrets` are those that were made, by agent."""
         secrets = {change.name: change.made_secret for change in self.changes if change.made_secret is not None}

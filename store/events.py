@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Text, and_, bindparam, exists, func, or_, 
 
 from schemas.errors import DamagedRecord
 from store.bodies import unpacked
-from store.engine import Call, Engine, Script, fetch
+from store.engine import Engine, fetch
 from store.prepared import Prepared, among
 from store.tables import bodies, events, invocations, rejected
 
@@ -53,7 +53,6 @@ _REJECTED = Prepared(
     "before",
     "limit_",
 )
-_COUNT = Prepared(select(func.count()).select_from(events).where(events.c.team == bindparam("team_")), "team_")
 _any = events.alias("any_event")
 _LAST_OF_SOURCE = Prepared(
     select(events.c.received_ms)
@@ -257,9 +256,3 @@ async def last_received_ms(engine: Engine, team: str, source: str) -> int:
     """When a source's last kept event was received; 0 where none is among the last `LOOK_BACK` of all."""
     rows = await fetch(engine, _LAST_OF_SOURCE, team, source)
     return int(rows[0][0]) if rows else 0
-
-
-def one_event(team: str, event_id: str) -> Script[EventRow | None]:
-    """Part of a script: one event of a team."""
-    rows = yield Call(_ONE, (team, event_id))
-    return EventRow(*rows[0]) if rows else None

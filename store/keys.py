@@ -31,9 +31,6 @@ _REVOKE = Prepared(
     "team_",
     "id_",
 )
-_USED = Prepared(
-    update(api_keys).where(api_keys.c.id == bindparam("id_")).values(last_used_ms=bindparam("now_")), "now_", "id_"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +91,6 @@ class Keys:
             return count
 
         return await self._engine.write(script)
-
-    async def used(self, key_id: str, *, now_ms: int) -> None:
-        """Note that a key was used."""
-
-        def script() -> Script[None]:
-            yield Call(_USED, (now_ms, key_id))
-
-        await self._engine.write(script)
 
 
 def new_key_id() -> str:

@@ -125,6 +125,13 @@ ENCODINGS: dict[str, Callable[[bytes], str]] = {
 }
 
 
+def refuse_repeated(template: Template, scope: Scope) -> None:
+    """Refuse a request that names a header of `template` twice: one of the two may be somebody else's."""
+    for name in template.header_names(scope.options):
+        if name in scope.request.repeated:
+            raise Unproven(Step.SIGNATURE_REPEATED, f"the header {name} came more than once")
+
+
 class Reader:
     """Reads candidates for a signature, and the named fields beside them, from where the provider's file says."""
 
@@ -165,9 +172,8 @@ class Reader:
     def _texts(self, scope: Scope) -> list[str]:
         request = scope.request
         if request.repeated and not self._repeated:
-            for name in self._headers:
-                if name in request.repeated:
-                    raise Unproven(Step.SIGNATURE_REPEATED, f"the header {name} came more than once")
+            for place in self._places:
+                refuse_repeated(place, scope)
         if self._repeated and request.repeated:
             return [value for name in self._headers for value in request.values(name) if value]
         return [text for text in (place.text(scope) for place in self._places) if text]
@@ -218,9 +224,7 @@ class Clock:
     def read(self, scope: Scope, now_ms: int) -> int:
         """The signed time in ms.  Raises `Unproven`."""
         if scope.request.repeated:
-            for name in self._template.headers:
-                if name.lower() in scope.request.repeated:
-                    raise Unproven(Step.SIGNATURE_REPEATED, f"the header {name} came more than once")
+            refuse_repeated(self._template, scope)
         text = self._template.text(scope)
         if not text:
             raise Unproven(Step.TIMESTAMP_MISSING, f"no time in {self._template.source}")

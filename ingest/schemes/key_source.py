@@ -13,6 +13,9 @@ from ingest.template import Scope, Template
 from schemas.errors import SecretsUnavailable
 
 
+_HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}")
+
+
 class KeyRing:
     """Finds public keys."""
 
@@ -77,18 +80,18 @@ def is_vendors(url: str, hosts: tuple[str, ...], path: re.Pattern[str] | None) -
     """Whether `url` is https on port 443 of one of `hosts`, plain in all its parts, and of that path."""
     try:
         split = urlsplit(url)
-        port = split.port
     except ValueError:
         return False
-    host = split.netloc
-    is_plain = url.isascii() and not any(mark in url for mark in "@\\#") and not any(char.isspace() for char in url)
-    if split.scheme != "https" or port is not None or not is_plain or host != (split.hostname or ""):
+    # The authority is a lower-case host name and nothing else: no user, no port, no address, no trick of a parser.
+    is_plain = url.isascii() and url.isprintable() and not any(mark in url for mark in "@\\# ")
+    if split.scheme != "https" or not is_plain or not _HOST.fullmatch(split.netloc):
         return False
-    if not any(
-        host == allowed
-        or (allowed.startswith(".") and host.endswith(allowed) and len(host) > len(allowed))
-        or (allowed.startswith("^") and re.fullmatch(allowed, host))
-        for allowed in hosts
-    ):
-        return False
-    return path is None or path.fullmatch(split.path) is not None
+    return any(_is_host(split.netloc, allowed) for allowed in hosts) and (
+        path is None or path.fullmatch(split.path) is not None
+    )
+
+
+def _is_host(host: str, allowed: str) -> bool:
+    if allowed.startswith("^"):
+        return re.fullmatch(allowed, host) is not None
+    return host.endswith(allowed) if allowed.startswith(".") else host == allowed

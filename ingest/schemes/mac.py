@@ -114,7 +114,7 @@ class Mac:
                 scope.signature = {place[5:-1]: stamp}
             else:
                 placed[place] = stamp
-                scope.request.headers.setdefault(_header_of(place), stamp)
+                scope.request.headers[_header_of(place, scope)] = stamp
         key = self.keys(credentials)[0]
         signed = self._signed[0]
         template = signed if isinstance(signed, Template) else _of_option(scope, signed)
@@ -139,5 +139,5 @@ def _compiled(source: str) -> Template:
     return Template(source)
 
 
-def _header_of(place: str) -> str:
-    return place.removeprefix("{header:").removesuffix("}").lower()
+def _header_of(place: str, scope: Scope) -> str:
+    return next(iter(Template(place).header_names(scope.options)), "")

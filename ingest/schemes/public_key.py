@@ -70,7 +70,7 @@ class PublicKeySignature:
             stamp = self._clock.written(now_ms)
             placed[self._clock.place] = stamp
             name = self._clock.place.removeprefix("{header:").removesuffix("}").lower()
-            scope.request.headers.setdefault(name, stamp)
+            scope.request.headers[name] = stamp
         text = self._signed[0].raw(scope)
         if text is None:
             raise ValueError(f"a part of {self._signed[0].source} is not in the request")

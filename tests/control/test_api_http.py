@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -186,6 +188,22 @@ async def test_a_body_that_cannot_be_taken_is_refused(world: World, content: byt
         problem = await answer.json(content_type="application/problem+json")
 
     assert (answer.status, problem["code"]) == (status, code)
+
+
+async def test_a_body_that_does_not_arrive_in_time_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("control.api.READ_S", 0.05)
+    ended = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"{"
+        await ended.wait()
+
+    headers = {"authorization": f"Bearer {world.keys['admin']}", "content-type": "application/json"}
+    async with world.client.post("/v1/keys", data=endless(), headers=headers) as answer:
+        problem = await answer.json(content_type="application/problem+json")
+        ended.set()
+
+    assert (answer.status, problem["code"]) == (408, "request_timeout")
 
 
 async def test_every_answer_carries_the_security_headers(world: World) -> None:

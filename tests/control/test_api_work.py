@@ -67,6 +67,17 @@ async def test_invocations_are_listed_by_what_is_asked(world: World) -> None:
     assert wrong == 422
 
 
+async def test_counts_tell_how_much_is_in_each_state(world: World) -> None:
+    await world.applied()
+    await ended(world, "one", "buried")
+    await world.admit("two")
+    await world.admit("three", subscription=None)
+
+    _, found = await world.call("GET", "/v1/counts", who="viewer")
+
+    assert found == {"events": 3, "invocations": {"buried": 1, "queued": 1}}
+
+
 async def test_a_buried_invocation_is_redriven_under_its_own_id(world: World) -> None:
     await world.applied()
     plan = await ended(world, "one", "buried", reason="exhausted")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import orjson
 import pytest
@@ -36,7 +37,10 @@ KNOWN = [
 CRM = {"crm": {"url": "https://crm.example/{data.issue.number}"}}
 
 
-def made(spec: dict, data=DATA, materials=Materials(), **wanted):
+NOTHING = Materials()
+
+
+def made(spec: dict, data=DATA, materials=NOTHING, **wanted):
     contract = contract_of(ContextSpec(**spec))
     return compose(contract, make_event(data), data, materials, invocation_id="inv_1", fence_secret=b"k" * 32, **wanted)
 
@@ -156,6 +160,16 @@ def test_pinned_facts_survive_any_number_of_runs():
         assert found.tokens <= 260
 
 
+def test_hundreds_of_facts_are_cut_to_the_budget():
+    facts = [KnownFact(f"fact{n}", "some words about it", "agent", NOW - n) for n in range(400)]
+
+    found = made({"view": VIEW, "facts": ["*"], "max_tokens": 600}, materials=Materials(facts=facts))
+    kept = list(part(found, "facts"))
+
+    assert 500 < found.tokens <= 600
+    assert kept == [f"fact{n}" for n in range(len(kept))]
+
+
 def test_a_newer_version_of_a_fact_replaces_the_older():
     facts = [KnownFact("tier", "gold", "a", NOW - 9, version=2), KnownFact("tier", "free", "b", NOW - 5, version=1)]
 
@@ -168,6 +182,16 @@ def test_a_cloudevent_carries_the_view_as_its_data():
     assert found["specversion"] == "1.0"
     assert found["type"] == "acme.unknown.thing"
     assert found["data"]["number"] == 42
+
+
+@pytest.mark.parametrize("form", ["json", "cloudevent", "text"])
+def test_the_deepest_body_that_can_be_read_has_a_context(form):
+    data = orjson.loads("[" * 253 + "]" * 253)
+
+    found = made({"view": "data", "format": form, "max_tokens": 2000}, data=data)
+
+    orjson.loads(found.context)
+    assert found.verdict == "deliver"
 
 
 def test_text_stands_inside_its_fence():
@@ -233,7 +257,7 @@ bodies = st.recursive(
 clean = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=30)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=int(os.environ.get("NBTEST_FUZZ_EXAMPLES", "250")), deadline=None)
 @given(
     body=bodies, key=clean, limit=st.integers(LEAST_TOKENS, 600), form=st.sampled_from(["json", "text", "cloudevent"]),
     history=st.integers(0, 8), view=st.sampled_from([None, "{key: data.key, body: data.body}", "data"]),

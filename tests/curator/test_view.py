@@ -23,7 +23,7 @@ GOOD = [
     "data.issue.labels[?name=='bug'].name | [0]", "data.issue.labels[0].name", "length(data.issue.labels)", "data.list[-2:]",
     "join(', ', data.issue.labels[?name].name)", "data.issue.labels[].{n: name}", "[actor, data.zero]", "data.map.*.v",
     "data.nothing.{a: b}", "to_string(data.zero)", "keys(data.map)", "!data.no", "data.issue.title && actor", "@", "data.no || data.empty",
-    "sort_by(data.issue.labels[?name], &name)[*].name", "data.issue.\"title\"", "data.list[*]", "{a: @.actor}", "max(data.list)",
+    "sort_by(data.issue.labels[?name], &name)[*].name", 'data.issue."title"', "data.list[*]", "{a: @.actor}", "max(data.list)",
     "data.actor.x.y", "actor.x", "data.list.x", "{a: data.list[0], b: data.list[9]}", "data.[issue.title, zero]", "*.issue.title",
 ]  # fmt: skip
 

@@ -262,4 +262,4 @@ class LanesBesideALedger(RuleBasedStateMachine):
 
 
 TestLanesBesideALedger: Any = LanesBesideALedger.TestCase
-TestLanesBesideALedger.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+TestLanesBesideALedger.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)

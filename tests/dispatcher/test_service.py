@@ -565,7 +565,7 @@ async def test_what_was_planned_for_later_starts_when_it_is_due(world: World) ->
 
 @virtually
 async def test_an_event_that_is_too_old_expires_and_its_lane_goes_on(world: World) -> None:
-    world.roster.subscription("bugs", "triage", expires_after=5, retry={"first_delay": 1, "max_delay": 1})
+    world.roster.subscription("bugs", "triage", expires_after=5, retry={"first_delay": 1, "max_delay": 1, "max_attempts": 1000})
 
     async def fails_for_one(heard: Heard) -> Said:
         return Said(500 if heard.document["context"]["n"]["sequence"] == 1 else 200)
@@ -601,3 +601,48 @@ async def test_the_processs_own_limit_is_kept_and_shared_in_turn(world: World) -
     assert most == 4
     firsts = [heard.agent for heard in world.caller.heard[:60]]
     assert min(firsts.count(name) for name in ("a", "b", "c")) >= 10
+
+
+@virtually
+async def test_after_a_bug_ended_it_the_same_dispatcher_runs_again_and_goes_on(world: World) -> None:
+    dispatcher, settle, bugs = world.dispatcher(), world.ledger.settle, [KeyError("a bug")]
+
+    async def settle_with_a_bug(settlement: Any) -> bool:
+        if bugs:
+            raise bugs.pop()
+        return await settle(settlement)
+
+    world.ledger.settle = settle_with_a_bug
+    task = asyncio.create_task(dispatcher.run())
+    await until(lambda: dispatcher.is_ready)
+    dispatcher.offer([world.admit("bugs", f"k{number}") for number in range(6)])
+    with pytest.raises(ExceptionGroup):
+        await task
+    assert not dispatcher.is_ready
+    dispatcher.offer([world.admit("bugs", "late")])
+
+    async with Running(dispatcher):
+        await until(lambda: not world.ledger.unfinished, within_s=120)
+
+    assert states(world) == {State.DONE}
+    assert dispatcher.in_memory == 0
+
+
+@virtually
+async def test_a_mended_agent_is_probed_as_soon_as_its_setting_changes(world: World) -> None:
+    world.roster.subscription("bugs", "triage", retry={"first_delay": 200, "max_delay": 300})
+
+    async def unauthorised(heard: Heard) -> Said:
+        return Said(200 if "x-key" in heard.headers else 401)
+
+    world.caller.scripts["triage"] = unauthorised
+    async with Running(world.dispatcher()) as dispatcher:
+        dispatcher.offer([world.admit("bugs", f"k{number}") for number in range(3)])
+        await asyncio.sleep(10)
+        assert dispatcher.standings["default", "triage"].cause == "misconfigured"
+        world.roster.agent("triage", max_concurrency=4, headers={"X-Key": "mended"})
+        await until(lambda: bool(world.caller.heard[3:]), within_s=300)
+        late = world.clock.elapsed_s
+        await until(lambda: not world.ledger.unfinished, within_s=30)
+
+    assert late < 20, "held lanes are called forward for the probe"

@@ -9,11 +9,11 @@ import zlib
 
 import orjson
 import pytest
-from tests.fakes.ingest_world import NOW_MS, config, serving
 
 from ingest.limits import Limits
 from schemas.errors import LogUnavailable, Saturated
 from schemas.event import from_headers
+from tests.fakes.ingest_world import NOW_MS, config, serving
 
 SECRET = "It's a Secret to Everybody"
 BODY = b'{"action":"opened","issue":{"number":1347,"node_id":"I_1","title":"x"},"repository":{"full_name":"a/b"},"sender":{"login":"nora"}}'
@@ -22,7 +22,12 @@ GH = config("gh", "github", secrets=[SECRET])
 
 def github(body: bytes = BODY, *, secret: str = SECRET, event: str = "issues") -> dict[str, str]:
     code = hmac.new(secret.encode(), body, "sha256").hexdigest()
-    return {"X-Hub-Signature-256": f"sha256={code}", "X-GitHub-Event": event, "X-GitHub-Delivery": "d-1", "Content-Type": "application/json"}
+    return {
+        "X-Hub-Signature-256": f"sha256={code}",
+        "X-GitHub-Event": event,
+        "X-GitHub-Delivery": "d-1",
+        "Content-Type": "application/json",
+    }
 
 
 async def test_a_signed_request_is_durable_before_its_202():
@@ -126,7 +131,9 @@ async def test_a_blank_secret_is_503_and_never_accepts(secrets: list[str]):
         assert w.log.drafts == []
 
 
-@pytest.mark.parametrize(("error", "code", "after"), [(LogUnavailable(), "log_unavailable", "5"), (Saturated(), "saturated", "1")])
+@pytest.mark.parametrize(
+    ("error", "code", "after"), [(LogUnavailable(), "log_unavailable", "5"), (Saturated(), "saturated", "1")]
+)
 async def test_a_log_that_cannot_take_it_is_503_with_retry_after(error: Exception, code: str, after: str):
     async with serving(GH) as w:
         w.log.error = error
@@ -168,7 +175,9 @@ async def test_a_sender_that_waits_for_100_continue_gets_it():
     async with serving(GH) as w:
         reader, writer = await asyncio.open_connection("127.0.0.1", w.port)
         head = "".join(f"{name}: {value}\r\n" for name, value in github().items())
-        writer.write(f"POST /in/gh HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n{head}Content-Length: {len(BODY)}\r\n\r\n".encode())
+        writer.write(
+            f"POST /in/gh HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\n{head}Content-Length: {len(BODY)}\r\n\r\n".encode()
+        )
 
         first = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
         writer.write(BODY)
@@ -212,7 +221,9 @@ async def test_an_authentic_body_whose_coding_cannot_be_undone_is_refused(coding
 
 
 async def test_a_rate_is_429_with_retry_after_and_no_other_source_suffers():
-    async with serving(config("gh", "github", secrets=[SECRET], rate_per_s=2), config("other", "github", secrets=[SECRET])) as w:
+    async with serving(
+        config("gh", "github", secrets=[SECRET], rate_per_s=2), config("other", "github", secrets=[SECRET])
+    ) as w:
         statuses = []
         for _ in range(3):
             async with w.client().post(f"{w.url}/in/gh", data=BODY, headers=github()) as answer:
@@ -269,7 +280,12 @@ async def test_forwarded_headers_change_nothing():
 
 async def test_no_credential_is_kept_with_a_refusal():
     async with serving(config("gl", "gitlab_token", secrets=["right"])) as w:
-        headers = {"X-Gitlab-Token": "wrong-secret", "Authorization": "Bearer canary", "Cookie": "a=canary", "X-Gitlab-Event": "Push Hook"}
+        headers = {
+            "X-Gitlab-Token": "wrong-secret",
+            "Authorization": "Bearer canary",
+            "Cookie": "a=canary",
+            "X-Gitlab-Event": "Push Hook",
+        }
         async with w.client().post(f"{w.url}/in/gl", data=b"{}", headers=headers) as answer:
             assert answer.status == 401
         await w.ingest.refusals.flush()

@@ -29,7 +29,7 @@ EVENT = {
 
 
 @given(pattern=strategies.patterns, event=strategies.events)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_the_verdict_is_that_of_matching(pattern, event):
     compiled = compile_pattern(pattern)
 

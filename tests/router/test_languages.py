@@ -105,7 +105,7 @@ attributes = st.dictionaries(
 
 
 @given(text=expressions, event=attributes)
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_the_index_never_hides_an_event_from_its_expression(text, event):
     value, error = evaluate(parse(text), event)
     matcher = Matcher([("r", "t", compile_cesql(text))])

@@ -1,12 +1,18 @@
+import json
 import os
+import subprocess
+import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from runtime import main
-from runtime.keyfiles import address_path, admin_key_path, write_secret
+from runtime.keyfiles import address_path, admin_key_path, master_key, write_secret
 from schemas.errors import Invalid
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -104,3 +110,76 @@ def test_a_given_url_wins(monkeypatch):
 def _made(folder):
     folder.mkdir()
     return folder
+
+
+def test_a_role_that_is_none_is_bad_input():
+    result = run("serve", "kitchen")
+
+    assert result.exit_code == 2
+    assert "no role kitchen" in result.stderr
+
+
+def test_a_role_alone_on_the_embedded_default_is_refused(tmp_path):
+    words = [sys.executable, "-c", "from runtime.main import main; main()", "serve", "ingest"]
+
+    done = subprocess.run(
+        words, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60
+    )
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "the embedded default is one process" in done.stderr
+
+
+def test_migrate_makes_the_schema_and_says_which():
+    result = run("migrate", "--json")
+
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["revision"]
+    assert json.loads(run("migrate", "--json").stdout) == json.loads(result.stdout)
+
+
+def test_check_before_the_first_start_says_what_to_do_and_ends_with_1():
+    result = run("check", "--json")
+
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    assert result.exit_code == 1
+    assert {"level": "error", "subject": "master key"}.items() <= found[0].items()
+    assert "nightbell serve" in found[0]["advice"]
+
+
+def test_check_of_a_fresh_installation_finds_no_error():
+    run("migrate")
+    master_key(main.settings(), make=True)
+
+    result = run("check")
+
+    assert result.exit_code == 0, result.stdout
+    assert "no event wakes an agent" in result.stdout
+
+
+def test_a_key_is_made_in_the_store_of_an_installation_that_is_there():
+    run("migrate")
+    master_key(main.settings(), make=True)
+
+    result = run("keys", "create", "root", "--role", "admin", "--local", "--json")
+
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["key"].startswith("nbk_")
+
+
+def test_without_an_installation_no_key_is_made():
+    result = run("keys", "create", "root", "--role", "admin", "--local")
+
+    assert result.exit_code == 2
+    assert "no master key yet" in result.stderr
+
+
+def test_reading_commands_read_the_embedded_store_when_no_server_runs(monkeypatch):
+    monkeypatch.setenv("NIGHTBELL_API_BIND", "127.0.0.1:9")
+    run("migrate")
+    master_key(main.settings(), make=True)
+
+    listed, missing = run("sources", "list", "--json"), run("events", "show", "evt_nothing")
+
+    assert (listed.exit_code, listed.stdout) == (0, "")
+    assert missing.exit_code == 3

@@ -41,16 +41,31 @@ async def forever():
     await asyncio.Event().wait()
 
 
+def stoppable(name, stopped):
+    """A part that goes on until it is stopped, and notes when."""
+    asked = asyncio.Event()
+
+    async def stop():
+        asked.set()
+
+    async def run():
+        await asked.wait()
+        stopped.append(name)
+
+    return Part(name, run, stop)
+
+
 async def test_asked_to_stop_it_stops_the_parts_in_order_and_ends_with_0(lines):
     stopped = []
 
-    def part(name, run=forever):
+    def closed(name):
         async def stop():
             stopped.append(name)
 
-        return Part(name, run, stop)
+        return Part(name, None, stop)
 
-    subject = supervisor(part("ingest"), part("router"), part("dispatcher"), part("log", None), part("store", None))
+    workers = [stoppable(name, stopped) for name in ("ingest", "router", "dispatcher")]
+    subject = supervisor(*workers, Part("onlooker", forever), closed("log"), closed("store"))
     running = asyncio.ensure_future(subject.run())
     await asyncio.sleep(0)
 
@@ -248,12 +263,56 @@ async def test_a_worker_may_return_once_its_stop_was_called():
 async def test_sigterm_drains():
     stopped = []
 
-    async def stop():
-        stopped.append("ingest")
-
-    async def run():
+    async def kills():
         os.kill(os.getpid(), signal.SIGTERM)
         await forever()
 
-    assert await supervisor(Part("ingest", run, stop)).run() == 0
+    assert await supervisor(Part("killer", kills), stoppable("ingest", stopped)).run() == 0
     assert stopped == ["ingest"]
+
+
+async def test_what_is_under_way_is_waited_for_before_the_next_part_stops():
+    steps = []
+    asked = asyncio.Event()
+
+    async def stop():
+        asked.set()
+
+    async def run():
+        await asked.wait()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        steps.append("the last attempt ended")
+
+    async def close():
+        steps.append("the store closed")
+
+    subject = supervisor(Part("dispatcher", run, stop), Part("store", None, close))
+    running = asyncio.ensure_future(subject.run())
+    await asyncio.sleep(0)
+    subject.request_stop()
+
+    assert await running == 0
+    assert steps == ["the last attempt ended", "the store closed"]
+
+
+async def test_a_worker_that_waits_to_start_again_does_not_hold_up_the_stop(lines):
+    pausing = asyncio.Event()
+
+    async def crashes():
+        raise StoreUnavailable
+
+    async def sleep(_):
+        pausing.set()
+        await forever()
+
+    async def stop():
+        return
+
+    subject = Supervisor([Part("router", crashes, stop)], sleep=sleep)
+    running = asyncio.ensure_future(subject.run())
+    await pausing.wait()
+    subject.request_stop()
+
+    assert await running == 0
+    assert "part_stop_timed_out" not in [line["event"] for line in lines]

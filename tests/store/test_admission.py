@@ -124,7 +124,7 @@ async def test_admission_wakes_the_owners_of_the_shards(engine: Engine) -> None:
 
     await Admission(engine).admit(LOG, PLACE, first=0, after=1, plans=[plan], now_ms=NOW)
 
-    assert heard == [str(plan.invocations[0].shard)]
+    assert [payload for payload in heard if payload] == [str(plan.invocations[0].shard)]
 
 
 async def test_a_replay_is_queued_once(engine: Engine) -> None:

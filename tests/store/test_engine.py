@@ -121,7 +121,7 @@ async def test_listeners_hear_what_is_committed_and_only_that(engine: Engine) ->
     end()
     await engine.write(lambda: script("3", fails=False))
 
-    assert heard == ["1"]
+    assert [payload for payload in heard if payload] == ["1"]  # an empty one says that a listener's connection is new
 
 
 async def test_the_databases_clock_runs(engine: Engine) -> None:

@@ -170,7 +170,7 @@ async def test_an_end_is_told_in_the_outbox_and_dropped_once_published(desk: Des
         "invocation": one.id, "event": one.event_id, "team": "default", "subscription": "sub-1", "agent": "triage", "state": "done",
         "outcome": "delivered", "reason": "accepted", "attempts": 1, "time": "2027-01-15T08:00:00.050Z", "causationid": one.id,
     }  # fmt: skip
-    assert woken == [""]
+    assert set(woken) == {""}
     await outbox.drop([told.seq])
     assert await outbox.pending() == []
 

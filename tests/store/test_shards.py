@@ -87,7 +87,7 @@ async def test_what_is_released_is_free_at_once_and_told(engine: Engine) -> None
     await ledger.release_shards("a")
     taken = await ledger.hold_shards("b", lease_ms=LEASE_MS)
 
-    assert heard == [""]
+    assert set(heard) == {""}
     assert len(taken) == 64
 
 
