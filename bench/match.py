@@ -16,7 +16,6 @@ import os
 import platform
 import random
 import statistics
-import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -222,7 +221,7 @@ def measure(workload: str, rules: int, *, rounds: int, memory: bool) -> Row:
     for _ in range(rounds):
         loads.append(_time(lambda: [orjson.loads(body) for body in bodies]))
         both.append(_time(lambda: [matcher.match(TEAM, orjson.loads(body)) for body in bodies]))
-    loads_us, both_us = statistics.median(loads), statistics.median(both)
+    loads_us, both_us = min(loads), min(both)  # the machine may be shared: the best round is the code's own
     return Row(
         workload, rules, loads_us, both_us - loads_us, hits, build_s, megabytes,
         change_us=_change_us(matcher, workload, rules), p99_us=_p99_us(matcher, documents),
@@ -284,7 +283,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rules", default="1,100,1000,10000,100000")
     parser.add_argument("--workloads", default=",".join(WORKLOADS))
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--memory", action="store_true", help="fill the memory column, which takes longer than all the rest")
     given = parser.parse_args()
     print(f"CPython {platform.python_version()}, orjson {orjson.__version__}, {os.cpu_count()} cores, {EVENTS} events")
@@ -304,4 +303,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

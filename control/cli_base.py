@@ -15,7 +15,6 @@ import typer
 from typer.core import TyperGroup
 
 from control.client import Means, pages, reached
-from control.configfile import FlawedFile
 from control.exits import NO, exit_code
 from control.output import Output
 from control.problems import Flawed
@@ -74,14 +73,12 @@ class Commands(TyperGroup):
 def told(exc: NightbellError) -> None:
     """Say on stderr what went wrong."""
     out = Output()
-    if isinstance(exc, FlawedFile):
-        for placed in exc.flaws:
-            out.say(str(placed))
-    elif isinstance(exc, Flawed):
+    if isinstance(exc, Flawed):
         for flaw in exc.flaws:
             out.say(f"{flaw.place}: {flaw.message}" if flaw.place else flaw.message)
     else:
-        out.say(exc.detail)
+        for line in exc.detail.splitlines():  # of a configuration file: a flaw on each
+            out.say(line)
 
 
 def group(help_: str) -> typer.Typer:

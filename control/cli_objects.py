@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
@@ -12,10 +12,12 @@ from rich.text import Text
 
 from control.cli_base import AsJson, ask, gather, group, means_of, no, quoted, wait_for
 from control.client import Means, reached
-from control.configfile import ConfigFile, load_config
 from control.output import Column, Output, fields, plain, table
 from control.problems import Flawed
 from schemas.errors import NotFound
+
+if TYPE_CHECKING:  # at run time it is imported where it is used: most commands start faster without it
+    from control.configfile import ConfigFile
 
 sources = group("Inbound addresses: where vendors post.")
 agents = group("Destinations: whom events wake.")
@@ -55,19 +57,24 @@ def apply(
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; change nothing.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Remove what the file once made and no longer names.")] = False,
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="Cancel what is queued for what is removed, instead of delivering it.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the plan of changes and apply it; what is so already stays as it is."""
+    from control.configfile import load_config
+
     means, out = means_of(ctx), Output(as_json=as_json)
     config = load_config(files, environment=means.environment, checks=means.checks())
-    answer = wait_for(_applied(means, config, dry_run=dry_run, prune=prune))
+    query = {"dry_run": dry_run or None, "prune": prune or None, "cancel": cancel or None}
+    answer = wait_for(_applied(means, config, query))
     out.document(answer, lambda: plan_shown(answer))
     for name, secret in _made_secrets(answer):
         out.say(f"made the secret of agent {name}, shown this once: {secret}")
 
 
-async def _applied(means: Means, config: ConfigFile, *, dry_run: bool, prune: bool) -> Any:
-    query = {"dry_run": dry_run or None, "prune": prune or None}
+async def _applied(means: Means, config: ConfigFile, query: Mapping[str, bool | None]) -> Any:
     async with reached(means) as there:
         try:
             return await there.call("POST", "/v1/apply", query=query, body=config.document)
@@ -142,6 +149,13 @@ def show_subscription(ctx: typer.Context, name: Name, *, as_json: AsJson = False
     """One subscription: its pattern, its order, its context, how it does."""
     found = ask(ctx, "GET", f"/v1/subscriptions/{quoted(name)}")
     Output(as_json=as_json).document(found, lambda: fields(found))
+
+
+@subscriptions.command("enable")
+def enable_subscription(ctx: typer.Context, name: Name, *, as_json: AsJson = False) -> None:
+    """Undo what a 410 of the agent did: the subscription goes back to the state that was asked for."""
+    answer = ask(ctx, "POST", f"/v1/subscriptions/{quoted(name)}/enable")
+    Output(as_json=as_json).document(answer, lambda: Text(f"{plain(answer.get('name'))} is {answer.get('state')}"))
 
 
 def with_setup(source: Mapping[str, Any]) -> dict[str, Any]:

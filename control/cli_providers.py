@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -19,12 +18,12 @@ from control.capture import Captured, read_capture
 from control.cli_base import AsJson, bytes_of, group, instant_of, json_lines, no, now_ms, wait_for
 from control.client import http_client
 from control.output import Column, Output, fields, plain
-from schemas.config import SourceSpec
 from schemas.errors import Invalid, NightbellError
 from schemas.times import ms_of
 
 if TYPE_CHECKING:
     from control.proving import Verdict
+    from schemas.config import SourceSpec
 
 providers = group("Vendors: what is supported, how to set each up, what a captured request proves.")
 
@@ -190,6 +189,10 @@ def _typed(value: str) -> str | int | float | bool:
 
 
 def _spec(written: Mapping[str, Any]) -> SourceSpec:
+    from pydantic import ValidationError
+
+    from schemas.config import SourceSpec
+
     try:
         return SourceSpec.model_validate(written)
     except ValidationError as exc:

@@ -12,11 +12,11 @@ from rich.text import Text
 from control.cli_base import AsJson, bytes_of, gather, means_of, no, now_ms, wait_for
 from control.client import http_client
 from control.output import Output, plain
-from schemas.config import SourceSpec
 from schemas.errors import AgentFailed, Invalid, NotFound, NotReady
 
 if TYPE_CHECKING:
     from egress.client import Answer
+    from schemas.config import SourceSpec
 
 TIMEOUT_S = 30.0
 _SUCCESS = range(200, 300)
@@ -35,6 +35,8 @@ def send(
     as_json: AsJson = False,
 ) -> None:
     """Sign and post a body as that vendor would.  Exit 1 says that it was refused."""
+    from schemas.config import SourceSpec
+
     body = bytes_of(file)
     url = to or _only_source(ctx, provider)
     spec = SourceSpec.model_validate({"provider": provider, "secrets": _secrets(secret_env)})

@@ -11,14 +11,11 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from control.cli_base import AsJson, ask, bytes_of, json_lines, no, quoted
-from control.eventfile import event_of, is_event_id
 from control.explained import explained
 from control.output import Output, plain
-from router.explain import explain as explain_match
-from router.pattern import compile_pattern
-from router.values import parse_exact
 from schemas.errors import Invalid
 
+# The rooms' faces are imported where they are used: most commands start faster without them.
 JsonLinesIn = Annotated[str | None, typer.Option("--jsonl", help="A file of JSON lines (- for stdin), answered line by line.")]
 EventIn = Annotated[
     str | None, typer.Option("--event", "-e", metavar="EVENT", help="A file, - for stdin, JSON in place, or evt_….")
@@ -30,7 +27,8 @@ def match(
     *,
     pattern: Annotated[str | None, typer.Option("--pattern", "-p", metavar="PATTERN", help="A file, or JSON in place.")] = None,
     event: EventIn = None,
-    jsonl: JsonLinesIn = None,
+    jsonl: # The rooms' faces are imported where they are used: most commands start faster without them.
+JsonLinesIn = None,
     as_json: AsJson = False,
 ) -> None:
     """Does this pattern match this event, and if not, which field?  Exit 1 says that it does not."""
@@ -40,6 +38,9 @@ def match(
         return
     if pattern is None or event is None:
         raise Invalid("give -p PATTERN and -e EVENT, or --jsonl FILE")
+    from router.explain import explain as explain_match
+    from router.pattern import compile_pattern
+
     compiled = compile_pattern(_mapping(_exact(pattern, what="the pattern"), what="the pattern"))
     document = _event_document(ctx, event)
     verdict = explain_match(compiled, document).as_json()
@@ -56,6 +57,9 @@ def _match_lines(source: str) -> None:
 
 
 def _matched(line: bytes) -> dict[str, Any]:
+    from router.pattern import compile_pattern
+    from router.values import parse_exact
+
     try:
         wanted = parse_exact(line)
         pattern, event = _mapping(wanted["pattern"], what="the pattern"), _mapping(wanted["event"], what="the event")
@@ -69,6 +73,8 @@ def _matched(line: bytes) -> dict[str, Any]:
 
 
 def _exact(source: str, *, what: str) -> Any:
+    from router.values import parse_exact
+
     text = source.encode() if source.lstrip()[:1] == "{" else bytes_of(source)
     try:
         return parse_exact(text)
@@ -83,6 +89,8 @@ def _mapping(value: Any, *, what: str) -> dict[str, Any]:
 
 
 def _event_document(ctx: typer.Context, source: str) -> dict[str, Any]:
+    from control.eventfile import is_event_id
+
     if is_event_id(source):
         return _mapping(ask(ctx, "GET", f"/v1/events/{quoted(source)}"), what="the event")
     return _mapping(_exact(source, what="the event"), what="the event")
@@ -97,10 +105,13 @@ def curate(
     view: Annotated[str | None, typer.Option("--view", help="With this view (JMESPath).")] = None,
     event: EventIn = None,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, help="Under this budget.")] = None,
-    jsonl: JsonLinesIn = None,
+    jsonl: # The rooms' faces are imported where they are used: most commands start faster without them.
+JsonLinesIn = None,
     as_json: AsJson = False,
 ) -> None:
     """The exact bytes that the agent would get, its tokens, and what was left out; with neither, the type's default view."""
+    from control.eventfile import is_event_id
+
     if subscription is not None and view is not None:
         raise Invalid("give -s SUBSCRIPTION or --view, not both")
     if jsonl is None and event is not None and is_event_id(event):
@@ -121,7 +132,8 @@ def curate(
 
 
 def _curated(document: Any, *, view: str | None, max_tokens: int | None) -> dict[str, Any]:
-    from curator.curate import curate as curate_event  # loads the token table: only where it is wanted
+    from control.eventfile import event_of
+    from curator.curate import curate as curate_event
 
     found = curate_event(event_of(document), document.get("data"), view=view, max_tokens=max_tokens, exact_raw=True)
     return {

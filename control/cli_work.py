@@ -74,6 +74,19 @@ def show_invocation(
     Output(as_json=as_json).document(found, lambda: invocation_shown(found))
 
 
+@invocations.command("cancel")
+def cancel_invocation(
+    ctx: typer.Context,
+    invocation: Annotated[str, typer.Argument(metavar="ID")],
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say whether it could be; do nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """End an invocation that is queued or waits; redrive undoes it."""
+    answer = ask(ctx, "POST", f"/v1/invocations/{quoted(invocation)}/cancel", query={"dry_run": dry_run or None})
+    Output(as_json=as_json).document(answer, lambda: Text(f"{invocation} {'would be' if dry_run else 'is'} canceled"))
+
+
 def invocation_shown(found: Mapping[str, Any]) -> RenderableType:
     """An invocation for people."""
     attempts = found.get("attempts") if isinstance(found.get("attempts"), list) else []

@@ -12,12 +12,12 @@ from urllib.parse import urlencode
 
 import orjson
 
-from control.documents import Checks
 from control.problems import Flaw, Flawed
 from schemas import errors
 from schemas.errors import AgentFailed, NightbellError, NotReady, Refused
 
 if TYPE_CHECKING:  # at run time it is imported where it is used: commands that need no server start faster without it
+    from control.documents import Checks
     from egress.client import Client
 
 ANSWER_TIMEOUT_S = 60.0

@@ -38,7 +38,7 @@ class Checks:
     """What only other rooms can judge.  Each raises `Invalid`; its field `place` may say where inside, as a JSON pointer.
 
     `rule` judges a subscription's whole rule, whichever language it is written in; without it `pattern` judges the pattern
-    alone.
+    alone.  `key` judges what dedups.
     """
 
     source: Callable[[str, SourceSpec], object]  # name, spec: is there such a provider, has the source what it asks for
@@ -47,6 +47,7 @@ class Checks:
     url: UrlCheck
     protocol: Callable[[AgentSpec], object]
     rule: Callable[[SubscriptionSpec], object] | None = None
+    key: Callable[[str], object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +174,10 @@ def _judged(name: str, spec: Spec, *, checks: Checks, within: str) -> Iterator[F
 
 
 def _judged_subscription(spec: SubscriptionSpec, *, checks: Checks, within: str) -> Iterator[Flaw]:
-    language = "cesql" if spec.cesql else "filters" if spec.filters else "pattern"
-    rule = checks.rule
-    yield from _asked(f"{within}/{language}", lambda: rule(spec) if rule else checks.pattern(spec.pattern))
+    yield from _judged_rule(spec, checks=checks, within=within)
+    if spec.dedup and checks.key:
+        judge, key = checks.key, spec.dedup.key
+        yield from _asked(f"{within}/dedup/key", lambda: judge(key))
     views = {"context/view": spec.context.view}
     for name, lookup in spec.context.enrich.items():
         place = f"context/enrich{pointer(name)}"
@@ -186,6 +188,19 @@ def _judged_subscription(spec: SubscriptionSpec, *, checks: Checks, within: str)
             yield from _asked(f"{within}/{place}", lambda found=view: checks.view(found))  # type: ignore[misc]  # as above
     if spec.retry.max_delay < spec.retry.first_delay:
         yield Flaw(f"{within}/retry/max_delay", "`max_delay` is shorter than `first_delay`")
+
+
+def _judged_rule(spec: SubscriptionSpec, *, checks: Checks, within: str) -> Iterator[Flaw]:
+    language = "cesql" if spec.cesql else "filters" if spec.filters else "pattern"
+    rule = checks.rule
+    if rule is None:
+        yield from _asked(f"{within}/{language}", lambda: checks.pattern(spec.pattern))
+        return
+    bare = spec.model_copy(update={"when": None})
+    flaws = list(_asked(f"{within}/{language}", lambda: rule(bare)))
+    yield from flaws
+    if spec.when is not None and not flaws:
+        yield from _asked(f"{within}/when", lambda: rule(spec))
 
 
 def _lookup_url(lookup: LookupSpec, checks: Checks) -> None:

@@ -12,7 +12,7 @@ def factor_of(reports: Sequence[tuple[int, int]]) -> float | None:
     """How many of the model's tokens one of ours is, so that a budget stays a ceiling; None before there are 20 reports.
 
     Each report is (tokens that we counted in o200k, tokens that the agent says it was charged for the same text).  The 95th
-    percentile is taken, rounded up to a hundredth, never below 1: single odd reports do not move it, and neither does their order.
+    percentile is taken, rounded up to a hundredth, never below 1: single odd reports do not move it, nor does their order.
     """
     ratios = sorted(theirs / ours for ours, theirs in reports if ours > 0 and theirs > 0)
     if len(ratios) < LEAST_REPORTS:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from curator.budget import Path
+from curator.curate import DEFAULT_MAX_TOKENS
 from curator.enrich import check_lookup
 from curator.ports import TokenCounter
 from curator.tokens import counter_for
@@ -14,7 +15,6 @@ from schemas.config import ContextSpec
 from schemas.errors import Invalid
 
 LEAST_TOKENS = 32  # below this no envelope, mark or manifest has room
-DEFAULT_MAX_TOKENS = 4000
 
 
 @dataclass(frozen=True, slots=True)

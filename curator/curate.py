@@ -29,17 +29,20 @@ def curate(
     max_tokens: int | None,
     counter: TokenCounter | None = None,
     exact_raw: bool = False,
+    reserve_tokens: int = 0,
 ) -> Curated:
     """The agent's context: `view` over the event, else the default view of its type, else the generic view.
 
-    At most `max_tokens` (4,000 where none is given).  Pure: the same event gives the same bytes in any process.  `exact_raw`
-    counts the whole body too; without it `raw_tokens` is an estimate from the body's length, since counting 8 KB exactly costs
-    as much as everything else here.  A view that fails on this event gives the generic one, and says so in `left_out`.
+    At most `max_tokens` (4,000 where none is given) less `reserve_tokens`, what the protocol's envelope takes.  Pure: the same
+    event gives the same bytes in any process.  `exact_raw` counts the whole body too; without it `raw_tokens` is an estimate
+    from the body's length, since counting 8 KB exactly costs as much as everything else here.  A view that fails on this event
+    gives the generic one, and says so in `left_out`.
     """
     counter = counter or default_counter()
     value, notes = selected(event, data, view)
     encoded, value, notes = written(value, data, notes)
-    found = fitted(value, encoded, DEFAULT_MAX_TOKENS if max_tokens is None else max_tokens, counter)
+    limit = (DEFAULT_MAX_TOKENS if max_tokens is None else max_tokens) - reserve_tokens
+    found = fitted(value, encoded, max(limit, 1), counter)
     return Curated(
         context=found.encoded,
         tokens=found.tokens,

@@ -11,8 +11,9 @@ import orjson
 
 from curator.ports import Found, Reply
 from curator.view import ViewFailed, check_view, compile_view
+from egress.guard import check_headers, check_url
 from schemas.config import LookupSpec
-from schemas.errors import Invalid
+from schemas.errors import AddressRefused, BadSetting, Invalid
 
 _HOLE = re.compile(r"\{([^{}]*)\}")
 _SECRET = re.compile(r"\$\{secret\.([a-z0-9][a-z0-9_-]{0,62})\}")
@@ -35,6 +36,11 @@ def check_lookup(name: str, spec: LookupSpec) -> None:
         raise Invalid(f"context.enrich.{name}.url: the host is fixed by you, never taken from an event")
     for hole in _HOLE.findall(spec.url):
         check_view(hole)
+    try:
+        check_url(_HOLE.sub("x", spec.url), allow_private=spec.allow_private)
+        check_headers(spec.headers)
+    except (AddressRefused, BadSetting) as exc:
+        raise Invalid(f"context.enrich.{name}: {exc.detail}") from exc
     if spec.view is not None:
         check_view(spec.view)
     for header, value in spec.headers.items():

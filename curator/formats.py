@@ -7,7 +7,6 @@ from typing import Any
 import orjson
 
 from curator.fence import cleaned, fenced, neutralised, without_hidden
-from curator.template import rendered
 from schemas.event import Event
 from schemas.times import iso
 
@@ -27,7 +26,11 @@ def as_text(event: Event, value: Any, *, mark: str, template: str | None) -> str
 
     An operator's template replaces what stands inside; its output is fenced too, since the event's words are in it.
     """
-    inner = rendered(template, {"context": value, "event": event.envelope()}) if template else None
+    inner = None
+    if template:
+        from curator.template import rendered
+
+        inner = rendered(template, {"context": value, "event": event.envelope()})
     body, _ = fenced(_lines(value) if inner is None else without_hidden(inner)[0], mark=mark)
     # A generic source's sender chooses the type, so it is one line of plain characters here.
     kind = neutralised(" ".join(without_hidden(event.type)[0].split())[:MAX_TYPE_CHARS], mark)[0]

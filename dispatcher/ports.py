@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from schemas.config import AgentConfig, SubscriptionConfig
@@ -15,8 +15,11 @@ from schemas.ledger import Head, Lease, Opening, Settlement
 class Ledger(Protocol):
     """The truth about work.  Writes are durable when they return; `False` means fenced out or no longer in that state."""
 
-    async def hold_shards(self, owner: str, *, lease_ms: int) -> list[Lease]:
-        """Renew what `owner` holds, take what is free or expired up to its fair share, give back what is above it."""
+    async def hold_shards(self, owner: str, *, lease_ms: int, busy: Collection[int] = ()) -> list[Lease]:
+        """Renew what `owner` holds, take what is free or expired up to its fair share, give back what is above it.
+
+        `busy` shards go back last: a call under way there would have to be repeated.
+        """
         ...
 
     async def release_shards(self, owner: str) -> None:

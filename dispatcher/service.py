@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -129,6 +129,14 @@ class Dispatcher:
         else:
             self._workers.feed.ask(found)
 
+    def wake_shards(self, shards: Iterable[int]) -> None:
+        """Work of these shards was queued by another process: look now for the agents of those that are ours."""
+        called = set(shards) & self._tenure.epochs.keys()
+        if called:
+            for agent in self._agents:
+                if agent.setting.shard in called:
+                    self._workers.feed.ask(agent)
+
     @property
     def standings(self) -> dict[AgentKey, breaker.Standing]:
         """How the agents of this process stand, for people."""
@@ -192,7 +200,8 @@ class Dispatcher:
             asked_at_s = self._clock.boot_s()
             try:
                 async with asyncio.timeout(max(self._tenure.remaining_s(), _FIRST_PAUSE_S)):
-                    leases = await self._ledger.hold_shards(self._config.owner, lease_ms=self._config.lease_ms)
+                    busy = {agent.setting.shard for agent in self._agents if agent.workers}
+                    leases = await self._ledger.hold_shards(self._config.owner, lease_ms=self._config.lease_ms, busy=busy)
             except (Busy, TimeoutError):
                 await asyncio.sleep(max(0.0, min(_FIRST_PAUSE_S, self._tenure.remaining_s())) or _FIRST_PAUSE_S)
                 if self._tenure.epochs and self._tenure.remaining_s() <= 0:

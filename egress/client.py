@@ -19,7 +19,7 @@ from yarl import URL
 
 from egress.errors import TRANSLATED, translated
 from egress.guard import check_address, check_url
-from schemas.errors import AddressRefused, NightbellError
+from schemas.errors import AddressRefused, BadSetting, NightbellError
 
 DEFAULT_MAX_ANSWER_BYTES = 64 * 1024
 DNS_TTL_S = 10
@@ -177,6 +177,8 @@ class Client:
             content, truncated = await _bounded(response, max_answer_bytes)
         except TRANSLATED as exc:
             raise _failure(exc, progress, monotonic() - started) from exc
+        except ValueError as exc:
+            raise _unsendable() from exc
         return Answer(response.status, response.headers, content, truncated, monotonic() - started)
 
     @asynccontextmanager
@@ -201,6 +203,8 @@ class Client:
             response = await session.request(method, target, data=body, headers=headers, timeout=waits, allow_redirects=False)
         except TRANSLATED as exc:
             raise _failure(exc, progress, monotonic() - started) from exc
+        except ValueError as exc:
+            raise _unsendable() from exc
         try:
             head = Answer(response.status, response.headers, b"", truncated=True, elapsed_s=monotonic() - started)
             yield head, _chunks(response, progress, started)
@@ -218,6 +222,11 @@ def _failure(exc: BaseException, progress: _Progress, elapsed_s: float) -> Night
     if progress.refusal is not None and not progress.sent:
         return progress.refusal
     return translated(exc, sent=progress.sent, elapsed_s=elapsed_s)
+
+
+def _unsendable() -> BadSetting:
+    """What aiohttp says of a control character in a header or a blank in a method; its text would repeat the header."""
+    return BadSetting("a header or the method holds what HTTP cannot carry", kind="request", sent=False)
 
 
 async def _bounded(response: aiohttp.ClientResponse, cap: int) -> tuple[bytes, bool]:

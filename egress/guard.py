@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from yarl import URL
 
-from schemas.errors import AddressRefused
+from schemas.errors import AddressRefused, BadSetting
 
 ALLOWED_PORTS = frozenset({80, 443, 8080, 8443})
 
@@ -56,6 +57,22 @@ DENIED_V6: tuple[IPv6Network, ...] = tuple(
         "fec0::/10",
         "ff00::/8",
     )
+)
+_TOKEN = re.compile(r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")  # RFC 9110, 5.6.2
+_NOT_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
+FRAMING_HEADERS = frozenset(
+    {
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "keep-alive",
+        "te",
+        "trailer",
+        "upgrade",
+        "expect",
+        "proxy-connection",
+    }
 )
 # A last label that is a number, in any base, is an IPv4 address to some parsers (WHATWG URL, 3.5): 127.1, 0x7f.1, 2130706433.
 _ENDS_IN_NUMBER = re.compile(r"(?:^|\.)(?:0[xX][0-9a-fA-F]*|[0-9]+)\.?$")
@@ -116,6 +133,17 @@ def check_url(url: str | URL, *, allow_private: bool, allow_http: bool = False) 
     if parsed.port not in ALLOWED_PORTS:
         raise _refused(f"port {parsed.port} is not one of 80, 443, 8080, 8443")
     return parsed
+
+
+def check_headers(headers: Mapping[str, str]) -> None:
+    """Raise BadSetting where a header that an operator wrote could not be sent as it is, or would frame the request anew."""
+    for name, value in headers.items():
+        if not _TOKEN.match(name):
+            raise BadSetting(f"{name!r} is no name of a header")
+        if name.lower() in FRAMING_HEADERS:
+            raise BadSetting(f"the header {name!r} is set by Nightbell alone")
+        if _NOT_IN_VALUE.search(value):
+            raise BadSetting(f"the value of the header {name!r} holds a control character")
 
 
 def _parsed(url: str | URL) -> URL:

@@ -98,7 +98,12 @@ class KafkaLog:
                 await self._close_clients()
                 raise
         self._is_open = True
-        await self._ready_producer()
+        try:
+            await self._ready_producer()
+        except BaseException:
+            self._is_open = False
+            await self._close_clients()
+            raise
         _LOG.info("log_opened", servers=self._servers, log_id=self._cluster_id)
 
     def consumer(self, group: str | None) -> Any:

@@ -313,6 +313,15 @@ class SqlLog:
             removed += await self._cut(longest_kept, min(longest_kept.end, longest_kept.oldest + SLICE_RECORDS))
         return removed
 
+    async def discard(self, place: Place, upto: int) -> int:
+        """Remove a place's records before `upto`, whatever their age: for a queue whose one reader is done with them."""
+        partition = self._partition(place)
+        partition.require(upto)
+        removed = 0
+        while partition.oldest < upto:
+            removed += await self._cut(partition, min(upto, partition.oldest + SLICE_RECORDS))
+        return removed
+
     async def _oldest_place(self) -> Partition | None:
         filled = [partition for partition in self.partitions_of(self._partitions) if partition.oldest < partition.end]
         instants = [await self._look(sql_file.appended_at, self._held[p.place], p.oldest) for p in filled]

@@ -108,7 +108,7 @@ async def serve(args: argparse.Namespace) -> None:
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, args.host, args.port).start()
-    print(f"agents {', '.join(agent.secrets)} listen on http://{args.host}:{args.port}", flush=True)
+    print(f"agents {', '.join(agent.secrets)} listen on http://{args.host}:{runner.addresses[0][1]}", flush=True)
     await asyncio.Event().wait()
 
 

@@ -74,7 +74,11 @@ def github(number: int, *, version: int = 0, secret: str = "") -> Delivery:
         "html_url": f"https://github.com/acme/shop/issues/{number}", **_urls("issues", number),
     }  # fmt: skip
     repository = {"id": 99, "full_name": "acme/shop", "private": True, "owner": user, **_urls("repository", 99)}
-    body = _json({"action": action, "issue": issue, "repository": repository, "sender": user})
+    return signed_github(_json({"action": action, "issue": issue, "repository": repository, "sender": user}), secret=secret)
+
+
+def signed_github(body: bytes, *, secret: str = "") -> Delivery:
+    """These bytes, as GitHub signs them."""
     signature = _mac((secret or SECRETS["github-acme"]).encode(), body).hexdigest()
     return Delivery(
         "github-acme",
@@ -83,17 +87,22 @@ def github(number: int, *, version: int = 0, secret: str = "") -> Delivery:
     )
 
 
-def gitlab(number: int, *, secret: str = "") -> Delivery:
+def gitlab(number: int, *, branch: str = "main", secret: str = "") -> Delivery:
     """A push of one commit."""
     payload = {
-        "object_kind": "push", "event_name": "push", "ref": "refs/heads/main", "user_username": "tom", "project_id": number,
+        "object_kind": "push", "event_name": "push", "ref": f"refs/heads/{branch}", "user_username": "tom", "project_id": number,
         "checkout_sha": hashlib.sha1(str(number).encode(), usedforsecurity=False).hexdigest(),
         "project": {"id": number, "path_with_namespace": f"acme/service-{number}", "web_url": f"https://gitlab.com/acme/service-{number}"},
         "commits": [{"id": "c1", "title": f"Release {number}", "author": {"name": "Tom"}}], "total_commits_count": 1,
     }  # fmt: skip
+    return with_gitlab_token(_json(payload), secret=secret)
+
+
+def with_gitlab_token(body: bytes, *, secret: str = "") -> Delivery:
+    """These bytes, with the token that GitLab sends instead of a signature."""
     token = secret or SECRETS["gitlab-acme"]
     headers = {"X-Gitlab-Event": "Push Hook", "X-Gitlab-Token": token, "Idempotency-Key": str(uuid.uuid4())}
-    return Delivery("gitlab-acme", headers, _json(payload))
+    return Delivery("gitlab-acme", headers, body)
 
 
 def stripe(number: int, *, at: float = 0, secret: str = "") -> Delivery:
@@ -113,6 +122,12 @@ def stripe(number: int, *, at: float = 0, secret: str = "") -> Delivery:
             "data": {"object": invoice},
         }
     )
+    return signed_stripe(body, at=sent, secret=secret)
+
+
+def signed_stripe(body: bytes, *, at: float = 0, secret: str = "") -> Delivery:
+    """These bytes, as Stripe signs them at an instant."""
+    sent = int(at or time.time())
     signature = _mac((secret or SECRETS["stripe-acme"]).encode(), f"{sent}.".encode() + body).hexdigest()
     return Delivery("stripe-acme", {"Stripe-Signature": f"t={sent},v1={signature}"}, body)
 
@@ -133,22 +148,32 @@ def slack(number: int, *, at: float = 0, secret: str = "") -> Delivery:
             "event_time": sent, "event": event,
         }
     )  # fmt: skip
+    return signed_slack(body, at=sent, secret=secret)
+
+
+def signed_slack(body: bytes, *, at: float = 0, secret: str = "") -> Delivery:
+    """These bytes, as Slack signs them at an instant."""
+    sent = int(at or time.time())
     signature = _mac((secret or SECRETS["slack-acme"]).encode(), f"v0:{sent}:".encode() + body).hexdigest()
     headers = {"X-Slack-Request-Timestamp": str(sent), "X-Slack-Signature": f"v0={signature}"}
     return Delivery("slack-acme", headers, body)
 
 
-def shopify(number: int, *, secret: str = "") -> Delivery:
+def shopify(number: int, *, topic: str = "orders/create", secret: str = "") -> Delivery:
     """A new order."""
     items = [{"id": number * 10 + i, "title": f"Lamp {i}", "quantity": 1, "price": "19.00", "sku": f"L-{i}"} for i in range(6)]
     order = {
         "id": 820982911 + number, "name": f"#{number}", "email": "jon@example.com", "total_price": "114.00", "currency": "EUR",
         "created_at": "2026-11-21T09:59:00Z", "updated_at": "2026-11-21T09:59:30Z", "line_items": items, "note": None,
     }  # fmt: skip
-    body = _json(order)
+    return signed_shopify(_json(order), topic=topic, secret=secret)
+
+
+def signed_shopify(body: bytes, *, topic: str = "orders/create", secret: str = "") -> Delivery:
+    """These bytes, as Shopify signs them."""
     digest = base64.b64encode(_mac((secret or SECRETS["shopify-acme"]).encode(), body).digest()).decode()
     headers = {
-        "X-Shopify-Topic": "orders/create", "X-Shopify-Hmac-Sha256": digest, "X-Shopify-Shop-Domain": "acme.myshopify.com",
+        "X-Shopify-Topic": topic, "X-Shopify-Hmac-Sha256": digest, "X-Shopify-Shop-Domain": "acme.myshopify.com",
         "X-Shopify-Webhook-Id": str(uuid.uuid4()), "X-Shopify-Event-Id": str(uuid.uuid4()), "X-Shopify-Triggered-At": "2026-11-21T09:59:30Z",
     }  # fmt: skip
     return Delivery("shopify-acme", headers, body)
@@ -156,7 +181,6 @@ def shopify(number: int, *, secret: str = "") -> Delivery:
 
 def crm(number: int, *, at: float = 0, secret: str = "") -> Delivery:
     """A deal is closed, by a vendor that follows the Standard Webhooks specification."""
-    sent, message = int(at or time.time()), f"msg_{number:08d}"
     body = _json(
         {
             "type": "deal.closed",
@@ -164,6 +188,12 @@ def crm(number: int, *, at: float = 0, secret: str = "") -> Delivery:
             "data": {"deal": f"D{number}", "amount": 12_000, "owner": "iva"},
         }
     )
+    return signed_crm(number, body, at=at, secret=secret)
+
+
+def signed_crm(number: int, body: bytes, *, at: float = 0, secret: str = "") -> Delivery:
+    """These bytes as message `number`, signed by the Standard Webhooks specification at an instant."""
+    sent, message = int(at or time.time()), f"msg_{number:08d}"
     key = base64.b64decode((secret or SECRETS["crm"]).removeprefix("whsec_"))
     signature = base64.b64encode(_mac(key, f"{message}.{sent}.".encode() + body).digest()).decode()
     return Delivery(

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ingest.choices import MAX_TYPES, Alternatives, Holds, KindTable, Rule, all_of, always, any_of
-from ingest.fileform import Check, EventForm, Handshake, Option, ProviderFile
+from ingest.fileform import Check, Choice, EventForm, Handshake, Option, ProviderFile
 from ingest.inbound import Reply, Request
 from ingest.kinds import KINDS
 from ingest.schemes.base import KEY_ENCODINGS, Scheme
@@ -32,7 +32,7 @@ _OF_TYPE: dict[str, tuple[type, ...]] = {
 class CompiledCheck:
     """One [[verify]]: when it applies, its scheme, what else must hold."""
 
-    __slots__ = ("applies", "check", "each", "rules", "scheme", "takes_time", "when_options")
+    __slots__ = ("applies", "check", "each", "rules", "scheme", "takes_public_keys", "takes_time", "when_options")
 
     def __init__(self, check: Check) -> None:
         maker = SCHEMES.get(check.scheme)
@@ -46,6 +46,8 @@ class CompiledCheck:
         self.rules = tuple(Rule(rule) for rule in check.require)
         self.each: Steps = steps_of(check.each)
         self.takes_time = check.time is not None or check.scheme == "identity_token"
+        # The source's own come before those of the file or of the vendor's address.
+        self.takes_public_keys = bool(check.keys or check.keys_from)
 
 
 class CompiledHandshake:
@@ -76,14 +78,16 @@ class EventPlan:
     """[event], [identity] and [kinds], compiled."""
 
     __slots__ = (
-        "_shape_of", "actor", "batch", "delivery", "identity", "identity_kind", "key", "kinds", "shape", "skip", "subject",
-        "summary", "time", "type", "url", "version", "window_ms",
+        "_shape_of", "actor", "batch", "batches", "delivery", "identity", "identity_kind", "key", "kind", "kinds", "shape",
+        "skip", "subject", "summary", "time", "type", "url", "version", "window_ms",
     )  # fmt: skip
 
     def __init__(self, file: ProviderFile) -> None:
         event: EventForm = file.event
         self.batch: tuple[Steps, ...] = tuple(steps_of(pointer) for pointer in event.batch)
+        self.batches: Holds = all_of(event.batch_when)
         self.type = Alternatives(event.type)
+        self.kind = Alternatives(_known_kinds(event.kind)) if event.kind else None
         self.delivery = Alternatives(event.delivery)
         self.time = Alternatives(event.time)
         self.subject = Alternatives(event.subject)
@@ -112,6 +116,13 @@ class EventPlan:
             if len(self._shape_of) < MAX_TYPES:
                 self._shape_of[event_type] = found
         return found
+
+
+def _known_kinds(choices: tuple[Choice, ...]) -> tuple[Choice, ...]:
+    unknown = sorted({choice.value for choice in choices} - set(KINDS))
+    if unknown:
+        raise Invalid(f"no kind of the vocabulary: {', '.join(unknown)}")
+    return choices
 
 
 class Provider:
@@ -172,6 +183,10 @@ class Provider:
     def needs(self, options: Mapping[str, Any]) -> set[str]:
         """The fields of a source that its checks may use with these options: `secrets`, `public_keys`, `password`."""
         return {check.scheme.needs() for check in self._possible(options)} - {""}
+
+    def may_take(self, options: Mapping[str, Any]) -> set[str]:
+        """The fields that a source may have without need: a key of its own, where the vendor publishes one."""
+        return {"public_keys" for check in self._possible(options) if check.takes_public_keys}
 
     def _possible(self, options: Mapping[str, Any]) -> list[CompiledCheck]:
         scope = Scope(Request("POST", "", (), b""), self.with_defaults(options))
@@ -246,7 +261,7 @@ def check_source(spec: SourceSpec) -> None:
     _check_options(found, spec.options)
     needed = found.needs(spec.options)
     given = _given(spec)
-    for name in sorted(given - needed):
+    for name in sorted(given - needed - found.may_take(spec.options)):
         asked = " or ".join(sorted(needed)) or "no secret"
         raise Invalid(f"{found.name} takes {asked}, not {name}")
     if needed and not given and not found.can_start_without_secrets():

@@ -184,7 +184,11 @@ class EventForm(Form):
     batch: Refs = Field(
         default=(), description="pointers with * to the items of a batch; none found: the whole body is one event"
     )
+    batch_when: Conditions = Field(default=(), description="when a request is a batch at all; without: whenever the pointer leads on")
     type: Choices
+    kind: Choices = Field(
+        default=(), description="the canonical kind where the type alone does not tell it; otherwise [kinds] says it"
+    )
     shape: tuple[Shape, ...] = ()
     delivery: Choices = ()
     time: Choices = ()

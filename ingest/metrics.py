@@ -87,3 +87,24 @@ class IngestMetrics:
     def _bounded(self, source: str) -> str:
         names = {name for _, name, _ in self._children}
         return source if source in names or len(names) < _MAX_SOURCES else "other"
+
+
+class SpoolMetrics:
+    """What the spool tells: how much it holds, how old, how often it was needed."""
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        """Register the instruments; a registry takes one set."""
+        self.size = Gauge("nightbell_spool_bytes", "Bytes of events that wait in the spool", registry=registry)
+        self.age = Gauge(
+            "nightbell_spool_oldest_age_seconds", "How long the spool's oldest event has waited", registry=registry
+        )
+        self.spooled = Counter("nightbell_spool_events_total", "Events that went to the spool", registry=registry)
+        self.drained = Counter(
+            "nightbell_spool_drained_events_total", "Events that left the spool for the log", registry=registry
+        )
+        self.damaged = Counter(
+            "nightbell_spool_damaged_records_total", "Records of the spool that could not be read", registry=registry
+        )
+        self.diverted = Counter(
+            "nightbell_spool_diverted_appends_total", "Appends that the log did not take in time", ["reason"], registry=registry
+        )

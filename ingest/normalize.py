@@ -25,13 +25,17 @@ _MAX_ITEMS = 5000
 Arrived = tuple[Event, Any]
 
 
-def to_events(request: Request, source: PreparedSource, proof: Proof, now_ms: int, *, traceparent: str = "") -> list[Event]:
-    """The events that the request is.  Raises `MalformedRequest` where its body cannot be read at all.
+def to_events(
+    request: Request, source: PreparedSource, proof: Proof | None, now_ms: int, *, traceparent: str = ""
+) -> list[Event]:
+    """The events that the request is; without a proof, what an unverified one would become.
+
+    Raises `MalformedRequest` where its body cannot be read at all.
 
     Attributes hold no control characters (U+0000 among them: not every database takes it) and are cut to length; `body` and the
     data stay as they came.
     """
-    return [event for event, _ in arrivals(request, source, proof, now_ms, traceparent=traceparent)]
+    return [event for event, _ in arrivals(request, source, proof or Proof(), now_ms, traceparent=traceparent)]
 
 
 def arrivals(
@@ -39,11 +43,11 @@ def arrivals(
 ) -> list[Arrived]:
     """The events, each with the JSON view of its item."""
     plan = source.provider.event
-    items = _items(request, source)
+    base = scope or Scope(request, source.options)
+    items = _items(request, source, base)
     digest = _Digest(request.body)
     found: list[Arrived] = []
     identities: set[str] = set()
-    base = scope or Scope(request, source.options)
     for steps, data in items:
         inner = base.over(data)
         inner.signature, inner.claims = proof.signature, proof.claims
@@ -58,7 +62,7 @@ def arrivals(
     return found
 
 
-def _items(request: Request, source: PreparedSource) -> list[tuple[Steps, Any]]:
+def _items(request: Request, source: PreparedSource, scope: Scope) -> list[tuple[Steps, Any]]:
     document = request.document()
     steps: Steps = ()
     if source.provider.form_steps and isinstance(document, dict):
@@ -67,7 +71,7 @@ def _items(request: Request, source: PreparedSource) -> list[tuple[Steps, Any]]:
             document, steps = opened(inner), source.provider.form_steps
     found: list[tuple[Steps, Any]] = []
     is_batch = False
-    for pointer in source.provider.event.batch:
+    for pointer in source.provider.event.batch if source.provider.event.batches(scope) else ():
         listed = reach(document, pointer[: pointer.index("*")] if "*" in pointer else pointer)
         if listed is MISSING or listed is None:
             continue
@@ -126,7 +130,7 @@ def _event(scope: Scope, source: PreparedSource, now_ms: int, *, identity: str, 
         traceparent=traceparent,
         datacontenttype=_clean(request.content_type) or "application/json",
         body=request.content(),
-        kind=plan.kinds.of(named),
+        kind=(plan.kind.text(scope) if plan.kind else "") or plan.kinds.of(named),
         subject=_cut(plan.subject.text(scope), _LONGEST_TEXT),
         actor=_cut(plan.actor.text(scope), _LONGEST_TEXT),
         url=_url_of(plan, scope),

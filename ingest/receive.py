@@ -5,12 +5,12 @@ from __future__ import annotations
 from ingest.handshake import answer
 from ingest.inbound import Reply, Request
 from ingest.normalize import Arrived, arrivals
-from ingest.prepared import PreparedSource
+from ingest.prepared import PreparedSource, prepared
 from ingest.template import Scope
 from ingest.verify import verify
 from schemas.errors import WrongMethod
 
-__all__ = ["Reply", "Request", "receive"]
+__all__ = ["PreparedSource", "Reply", "Request", "prepared", "receive"]
 
 
 def receive(request: Request, source: PreparedSource, now_ms: int, *, traceparent: str) -> Reply | list[Arrived]:

@@ -13,10 +13,12 @@ import orjson
 from ingest.catalogue import CompiledCheck
 from ingest.inbound import Request
 from ingest.prepared import PreparedSource, prepared
+from ingest.schemes.base import Clock
 from ingest.template import Scope, Template
-from payload.pointer import every, steps_of
+from payload.pointer import every, pointer_of, steps_of
+from payload.read import FORM, media_type
 from schemas.config import SourceSpec
-from schemas.errors import Invalid, SecretsUnavailable
+from schemas.errors import Invalid, Refused, SecretsUnavailable
 
 _UNIQUE = uuid.UUID("b1d3c2a0-6e6a-4f0e-9d63-6e6967687462")
 
@@ -84,21 +86,32 @@ def _check_for(source: PreparedSource, request: Request) -> CompiledCheck:
     }
     possible = [check for check in source.provider.checks if check.when_options(scope)]
     has_keys = bool(source.credentials.public_keys)
-    possible.sort(key=lambda check: (check.scheme.needs() == "public_keys") != has_keys)
+    possible.sort(key=lambda check: ((check.scheme.needs() == "public_keys") != has_keys, not _fits(check, scope)))
     for check in possible:
         if given.get(check.scheme.needs(), True) and check.check.key != "fixed":
             return check
     raise Invalid(f"{source.provider.name} is signed with {' or '.join(sorted(source.provider.needs(source.options)))}")
 
 
+def _fits(check: CompiledCheck, scope: Scope) -> bool:
+    """Whether the check would decide over this very request; a body that cannot be read fits where nothing asks for it."""
+    try:
+        return check.applies(scope)
+    except Refused:
+        return False
+
+
 def _whole(
     check: CompiledCheck, source: PreparedSource, request: Request, fields: list[tuple[str, str]], now_ms: int
 ) -> Request:
     """The request with what the check wants of its headers and query."""
+    request = urlencoded(request)
+    fields = list(request.fields)
     for text in check.check.signed:
         missing = [name for name in _headers_in(text) if name.lower() not in request.headers and not _is_time(check, name)]
         fields.extend((name, f"msg_{_unique(request.body)}") for name in missing)
-    request = Request(request.method, request.url, fields, request.body)
+    request = Request(request.method, request.url, fields, _with_time(check, request, now_ms))
+    request = Request(request.method, _with_digests(check, Scope(request, source.options)), fields, request.body)
     placed = check.scheme.sign(Scope(request, source.options), source.credentials, now_ms)
     url, body = request.url, request.body
     for place, text in placed.items():
@@ -109,11 +122,53 @@ def _whole(
             url += ("&" if "?" in url else "?") + urlencode({_named(place[7:-1], source): text})
         elif place.startswith(("{form:", "{param:")):
             body += b"&" + urlencode({place.partition(":")[2][:-1]: text}).encode()
-        elif place.startswith("{/"):
-            body = orjson.dumps(put(orjson.loads(body), place[1:-1], text))
-        elif not place.startswith("{sig:"):
+        elif place.startswith("{/") and place != _time_place(check):
+            body = with_value(request, body, place[1:-1], text)
+        elif not place.startswith(("{sig:", "{/")):
             raise ValueError(f"a signature in {place} cannot be placed")
     return Request(request.method, url, fields, body)
+
+
+def _with_digests(check: CompiledCheck, scope: Scope) -> str:
+    """The URL, with the parameters that must equal something of the request (Twilio's bodySHA256)."""
+    url, there = scope.request.url, {name for name, _ in scope.request.query()}
+    for rule in check.check.require:
+        name = rule.value.removeprefix("{query:").removesuffix("}")
+        if rule.value.startswith("{query:") and name not in there and (text := Template(rule.equals).text(scope)):
+            url += ("&" if "?" in url else "?") + urlencode({name: text})
+    return url
+
+
+def _time_place(check: CompiledCheck) -> str:
+    return check.check.time.value if check.check.time else ""
+
+
+def _with_time(check: CompiledCheck, request: Request, now_ms: int) -> bytes:
+    """The body, with the signed time in it where that is its place: as a number where one stood there."""
+    place = _time_place(check)
+    if check.check.time is None or not place.startswith("{/"):
+        return request.body
+    stamp = Clock(check.check.time).written(now_ms)
+    is_number = isinstance(request.at(place[1:-1]), int)
+    return with_value(request, request.body, place[1:-1], int(stamp) if is_number else stamp)
+
+
+def urlencoded(request: Request) -> Request:
+    """The request, a multipart form urlencoded instead: readers take both alike, and only one can be written plainly."""
+    if media_type(request.content_type) == FORM or not request.form():
+        return request
+    fields = [(name, FORM if name.lower() == "content-type" else value) for name, value in request.fields]
+    return Request(request.method, request.url, fields, urlencode(request.form()).encode())
+
+
+def with_value(request: Request, body: bytes, pointer: str, value: Any) -> bytes:
+    """`body` with `value` at `pointer`; a form's JSON field is written anew, the form urlencoded."""
+    if not request.form():
+        return orjson.dumps(put(orjson.loads(body), pointer, value))
+    fields = dict(request.form())
+    name, *inner = steps_of(pointer)
+    fields[name] = orjson.dumps(put(orjson.loads(fields[name]), pointer_of(tuple(inner)), value)).decode()
+    return urlencode(fields).encode()
 
 
 def _headers_in(text: str) -> list[str]:

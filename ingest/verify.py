@@ -42,13 +42,13 @@ def _applying(scope: Scope, source: PreparedSource) -> CompiledCheck:
 def _prove(check: CompiledCheck, scope: Scope, source: PreparedSource, now_ms: int) -> Proof:
     if not check.each:
         proof = check.scheme.prove(scope, source.credentials, now_ms)
-        scope.signature, scope.claims = proof.signature, proof.claims
+        scope.signature, scope.claims, scope.key = proof.signature, proof.claims, proof.key
         return proof
     last: Proof | None = None
     for _, item in every(scope.request.document(), check.each):
         inner = scope.over(item)
         proof = check.scheme.prove(inner, source.credentials, now_ms)
-        inner.signature, inner.claims = proof.signature, proof.claims
+        inner.signature, inner.claims, inner.key = proof.signature, proof.claims, proof.key
         for rule in check.rules:
             rule.demand(inner)
         last = proof

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from router.values import EXACT_INT, FALSE, MISSING, TRUE, key_of
+from router.values import EXACT_INT, MISSING, key_of
 
 Chain = tuple[tuple[int, int], ...]
 NO_CHAIN: Final[Chain] = ()
@@ -74,7 +74,9 @@ def flatten(document: Mapping[str, Any], root: Node) -> Found:
     return found
 
 
-def _walk_object(document: Mapping[str, Any], node: Node, found: Found, chain: Chain) -> None:
+def _walk_object(  # noqa: C901, PLR0912  # the hottest loop of a match: what would be two functions is written in place
+    document: Mapping[str, Any], node: Node, found: Found, chain: Chain
+) -> None:
     children = node.children
     if len(children) <= len(document):
         leaves = found.leaves
@@ -112,14 +114,13 @@ def _walk_value(value: Any, node: Node, found: Found, chain: Chain) -> None:
     elif cls is list:
         _walk_array(value, node, found, chain)
     elif node.path is not None:
-        if cls is not str and value is not None:
-            if cls is bool:
-                value = TRUE if value else FALSE
-            else:
-                if node.exact and cls is float and not -EXACT_INT < value < EXACT_INT:
-                    found.blurred = True
-                value = key_of(value)
-        _keep(node.path, value, found, chain)
+        if cls is float and node.exact and not -EXACT_INT < value < EXACT_INT:
+            found.blurred = True
+        key = value if cls is str or (cls is int and -EXACT_INT <= value <= EXACT_INT) else key_of(value)
+        if chain or node.path in found.leaves:
+            _keep(node.path, key, found, chain)
+        else:
+            found.leaves[node.path] = key
 
 
 def _walk_array(values: list[Any], node: Node, found: Found, chain: Chain) -> None:

@@ -24,8 +24,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Final
 
-from router.operators import PRESENT, Access
-from router.pattern import Field
+from router.operators import WIDEST, Access
 from router.tables import Filed, Posting, Sharded, Table, collect, table_with
 from router.values import BITS, address_of, is_number_key
 
@@ -36,19 +35,6 @@ Slot = tuple[Group, Hashable]
 TRYING: Final[Mapping[str, float]] = {
     "equals": 0.1, "prefix": 1.0, "folded": 1.0, "suffix": 1.5, "network": 2.0, "range": 2.0, "contains": 4.0, "present": 8.0,
 }  # fmt: skip
-_WIDEST: Final = 2.0**600  # beyond, the cells of a range could overflow: it is scanned
-
-
-def accesses_of(field: Field) -> tuple[Access, ...] | None:
-    """The doors through which every leaf comes that satisfies this field; None where absence may satisfy it."""
-    if field.absent:
-        return None
-    found = dict.fromkeys(test.access if _is_filed(test.access) else PRESENT for test in field.tests)
-    return (PRESENT,) if PRESENT in found else tuple(found)
-
-
-def _is_filed(access: Access) -> bool:
-    return access[0] != "range" or all(abs(bound) < _WIDEST or math.isinf(bound) for bound in access[1])
 
 
 Crowd = Callable[[Slot], int]
@@ -124,7 +110,7 @@ class Door:
             collect(self.present, leaves, into)
 
     def _open_number(self, number: float, leaves: Mapping[str, Any], into: list[Filed]) -> None:
-        if abs(number) < _WIDEST:
+        if abs(number) < WIDEST:
             for width, table in self.ranges:
                 posting = table.get(math.floor(number / width))
                 if posting is not None:

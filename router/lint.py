@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import Any, Final
 
-from router.index import accesses_of
 from router.nearest import shown_value
 from router.operators import PRESENT, Test
 from router.pattern import Branch, Document, Field, Pattern
@@ -115,7 +114,7 @@ def _written(test: Test) -> str:
 
 def _unindexed(name: str, pattern: Pattern) -> Iterator[Finding]:
     for branch in pattern.branches:
-        accesses = [found for field in branch.fields if (found := accesses_of(field))]
+        accesses = [field.accesses for field in branch.fields if field.accesses]
         if any(access != PRESENT and access[0] not in _SEARCHES for found in accesses for access in found):
             continue
         searched = [found for found in accesses if PRESENT not in found]

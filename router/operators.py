@@ -22,6 +22,7 @@ NUMBERS: Final = (int, float, Decimal)
 
 Access = tuple[str, Any]
 PRESENT: Final[Access] = ("present", None)
+WIDEST: Final = 2.0**600  # a range beyond has no access: the cells that index it could overflow
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +54,8 @@ def compile_element(element: Any, place: str, extensions: frozenset[str]) -> Tes
     if isinstance(element, str):
         address = address_of(element)
         return equals(element) if address is None else same_address(element, address)
+    if element is not None and not isinstance(element, (bool, *NUMBERS)):
+        raise Invalid(f"{place}: wants a JSON value, not {shown(element)}; a date is written in quotes")
     return equals(element)
 
 
@@ -97,7 +100,10 @@ def shown(wanted: Any) -> str:
     kinds = ((bool, "a boolean"), (int | float | Decimal, "a number"), (str, "a string"), (Mapping, "an object"))
     if wanted is None:
         return "null"
-    kind = next((name for cls, name in kinds if isinstance(wanted, cls)), "an array")
+    kind = next(
+        (name for cls, name in kinds if isinstance(wanted, cls)),
+        "an array" if isinstance(wanted, LISTS) else type(wanted).__name__,
+    )
     return f"{kind} ({wanted!s:.60})" if isinstance(wanted, str | int | float | Decimal) else kind
 
 
@@ -231,7 +237,7 @@ def numeric(wanted: Any, place: str, _extensions: frozenset[str]) -> Test:
     if len(wanted) == 2:  # noqa: PLR2004  # one comparison, one bound
         low = bound if operator in {"=", ">", ">="} else -_INFINITE
         high = bound if operator in {"=", "<", "<="} else _INFINITE
-        access: Access = ("equals", bound) if operator == "=" else ("range", (low, high))
+        access: Access = ("equals", bound) if operator == "=" else _range_access(low, high)
 
         def holds(leaf: Any) -> bool:
             return is_number_key(leaf) and compare(leaf, bound)
@@ -252,7 +258,12 @@ def _range(wanted: Any, place: str, low: float) -> Test:
     def holds(leaf: Any) -> bool:
         return is_number_key(leaf) and above(leaf, low) and below(leaf, high)
 
-    return Test("numeric", list(wanted), ("numeric", first, low, second, high), holds, ("range", (low, high)), numeric=True)
+    return Test("numeric", list(wanted), ("numeric", first, low, second, high), holds, _range_access(low, high), numeric=True)
+
+
+def _range_access(low: float, high: float) -> Access:
+    fits = all(abs(bound) < WIDEST or bound in {-_INFINITE, _INFINITE} for bound in (low, high))
+    return ("range", (low, high)) if fits else PRESENT
 
 
 def _bound(wanted: Any, place: str) -> float:

@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 
 from router.consistency import is_consistent
 from router.flatten import Found, Node, flatten, trie_of
-from router.operators import ABSENT, EXTENSIONS, LISTS, Test, compile_element, shown
+from router.operators import ABSENT, EXTENSIONS, LISTS, PRESENT, Access, Test, compile_element, shown
 from router.values import MISSING, parse_exact
 from schemas.errors import Invalid
 from schemas.times import ms_of, seconds_of
@@ -79,7 +79,7 @@ class Field:
     Fields of equal meaning are one object, so that a matcher decides each once per event.
     """
 
-    __slots__ = ("__weakref__", "absent", "equals", "holds_for", "path", "tests")
+    __slots__ = ("__weakref__", "absent", "accesses", "equals", "holds_for", "numeric", "path", "tests")
 
     def __init__(self, path: str, tests: tuple[Test, ...]) -> None:
         self.path = path
@@ -92,6 +92,10 @@ class Field:
         ]
         self.equals: frozenset[Hashable] | None = frozenset(keys) if len(keys) == len(self.tests) and not self.absent else None
         self.holds_for: Callable[[Any], bool] = _any_of(self.tests, self.equals)
+        self.numeric = any(test.numeric for test in self.tests)
+        # The doors through which every leaf comes that satisfies this field; none where absence may satisfy it.
+        found = () if self.absent else tuple(dict.fromkeys(test.access for test in self.tests))
+        self.accesses: tuple[Access, ...] = (PRESENT,) if PRESENT in found else found
 
     def holds(self, leaves: Mapping[str, Any]) -> bool:
         """Whether the leaves at the path (one key, or a list of keys) satisfy this field, array consistency apart."""
@@ -174,7 +178,7 @@ class Pattern:
     def exact_paths(self) -> frozenset[str]:
         """The paths where a number's own text can decide."""
         fields = (field for branch in self.branches for field in branch.fields)
-        return frozenset(field.path for field in fields if any(test.numeric for test in field.tests))
+        return frozenset(field.path for field in fields if field.numeric)
 
     @cached_property
     def trie(self) -> Node:
@@ -188,8 +192,7 @@ class Pattern:
 
     def found_in(self, document: Document, exact: Callable[[], Document] | None = None) -> Found:
         """The leaves of `document` at this pattern's paths; `exact` gives it again with no digit lost, if that may matter."""
-        found = flatten(document, self.trie)
-        return flatten(exact(), self.trie) if found.blurred and exact is not None else found
+        return read_sharply(document, self.trie, exact)[1]
 
     def matches(self, document: Document, *, exact: Callable[[], Document] | None = None, now_ms: int = 0) -> bool:
         """Whether this rule matches the document."""
@@ -199,6 +202,18 @@ class Pattern:
     def allows(self, document: Document, now_ms: int) -> bool:
         """Whether every guard holds."""
         return all(guard.holds(document, now_ms) for guard in self.guards)
+
+
+def read_sharply(document: Document, trie: Node, exact: Callable[[], Document] | None) -> tuple[Document, Found]:
+    """The document and its leaves; read again by `exact` where a number's own text decides and the document has lost it."""
+    found = flatten(document, trie)
+    if not found.blurred or exact is None:
+        return document, found
+    try:
+        document = exact()
+    except ValueError:  # what the first reader took, the exact one may not (nesting): then doubles decide
+        return document, found
+    return document, flatten(document, trie)
 
 
 def parse_pattern_text(text: str | bytes) -> dict[str, Any]:
@@ -222,7 +237,9 @@ def compile_pattern(pattern: Mapping[str, Any], *, extensions: frozenset[str] | 
         names = extensions if not isinstance(extensions, bool) else ALL_EXTENSIONS if extensions else ()
         return _compiled(pattern, _allowed(names))
     except Invalid as exc:
-        raise Invalid(f"{exc.detail}; in the pattern {quoted(pattern)}") from None
+        detail = f"{exc.detail}; in the pattern {quoted(pattern)}"
+        # A lone half of a surrogate pair is valid JSON, and cannot be written anywhere as UTF-8.
+        raise Invalid(detail.encode("utf-8", "replace").decode()) from None
 
 
 def _allowed(extensions: Iterable[str]) -> frozenset[str]:
@@ -233,7 +250,10 @@ def _allowed(extensions: Iterable[str]) -> frozenset[str]:
 
 def quoted(pattern: Any) -> str:
     """The pattern as JSON on one line, cut where it is long."""
-    text = json.dumps(pattern, ensure_ascii=False, default=str)
+    try:
+        text = json.dumps(pattern, ensure_ascii=False, default=str, skipkeys=True)
+    except RecursionError:
+        return "(nested too deep to be shown)"
     return text if len(text) <= 500 else f"{text[:500]}…"  # noqa: PLR2004  # enough to recognise it by
 
 
@@ -265,9 +285,7 @@ class _Reader:
         if depth > MAX_DEPTH:
             raise Invalid(f"{place[:200]}…: nested deeper than {MAX_DEPTH}")
         for name, value in written.items():
-            if value.__class__ is list and name.__class__ is str and name != "$or":
-                drafts = self.read_leaf(drafts, ".".join((*path, name)), value)
-            elif not isinstance(name, str):
+            if not isinstance(name, str):
                 raise Invalid(f"{place}: a field's name is a string, not {shown(name)}")
             if name == "$or" and is_or(value):
                 drafts = self.read_or(drafts, path, value, depth=depth)

@@ -10,14 +10,16 @@ from schemas.ids import invocation_id
 from schemas.invocation import Invocation, Order, Planned
 
 
-def plan(event: Event, data: object, ruleset: Ruleset, *, position: int, now_ms: int, replay_id: str = "") -> Planned:
+def plan(
+    event: Event, data: object, ruleset: Ruleset, *, position: int, now_ms: int, appended_ms: int = 0, replay_id: str = ""
+) -> Planned:
     """The invocations of one event, one for each rule that matches it; none where nothing does.
 
-    `data` is the event's JSON view.  The ids come from the event, the subscription and the replay alone, so planning again gives
-    the same.
+    `data` is the event's JSON view.  The ids come from the event, the subscription and the replay alone, so planning again
+    gives the same.
     """
     rules = ruleset.matching(event.team, event.document(data), exact=lambda: _exact(event, data), now_ms=now_ms)
-    return Planned(event, position, tuple(_invocation(event, rule, now_ms, replay_id) for rule in rules), data)
+    return Planned(event, position, tuple(_invocation(event, rule, now_ms, replay_id) for rule in rules), data, appended_ms)
 
 
 def _exact(event: Event, data: object) -> dict[str, object]:

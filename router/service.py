@@ -24,6 +24,7 @@ from schemas.topics import Place, Record
 _DEATHS_ALLOWED = 3
 _BATCHES_AT_ONCE = 8
 _PAUSE = wait_exponential_jitter(multiplier=0.05, max=2, jitter=0.05)
+_READ_PAUSE_S = 0.5
 _HOLD_LOOP_S = 0.010  # a batch gives the loop back at least this often while it is planned
 
 
@@ -73,6 +74,15 @@ class Router:
         """The ruleset in force."""
         return self._rules
 
+    @property
+    def group(self) -> str:
+        """Whose progress the log shows."""
+        return self._config.group
+
+    def topics(self) -> list[str]:
+        """What is read."""
+        return list(self._topics)
+
     def notice(self) -> None:
         """Look for new rules now: someone changed them in this process."""
         self._changed.set()
@@ -100,7 +110,10 @@ class Router:
         self._say("rules_loaded", version=version, rules=len(self._rules.rules), broken=list(self._rules.broken.values()))
 
     async def run(self) -> None:
-        """Route what `watch` named until `stop`; what is under way then is still admitted.  Cancelling admits it whole or not."""
+        """Route what `watch` named until `stop`; what is under way then is still admitted.
+
+        Cancelling admits it whole or not.
+        """
         await self._first_rules()
         reader = self._log.reader(group=self._config.group, topics=list(self._topics), start=self._start)
         self._reader = reader
@@ -147,6 +160,10 @@ class Router:
                 batch = await reader.next()
             except DamagedRecord as exc:
                 await self._step_over(exc, reader)
+                continue
+            except Busy as exc:
+                self._say("router_waits", error=exc.code, detail=exc.detail)
+                await asyncio.sleep(_READ_PAUSE_S)
                 continue
             run = self._runs.get(batch.place)
             if run is None:
@@ -235,7 +252,8 @@ class Router:
 
     def _plan(self, record: Record) -> Planned:
         event, data = read_event(record)
-        return plan(event, data, self._rules, position=record.position, now_ms=self._now_ms())
+        at = record.appended_ms
+        return plan(event, data, self._rules, position=record.position, now_ms=self._now_ms(), appended_ms=at)
 
     async def _admit(self, batch: Batch, planned: list[Planned], *, first: int, after: int) -> None:
         """Admit, again and again while the store is busy: nothing is skipped, and a revocation ends it."""

@@ -14,7 +14,7 @@ from router.pattern import Field, Guard
 from router.values import MISSING
 
 SPLIT_ABOVE: Final = 8
-SHARD_ABOVE: Final = 16_384
+SHARD_ABOVE: Final = 4096
 _SHARDS: Final = 256
 
 Value = TypeVar("Value")

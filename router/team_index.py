@@ -15,10 +15,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from router.flatten import Node, flatten, trie_of
-from router.index import TRYING, Door, Group, Slot, accesses_of, gram_slots, slots_of
+from router.flatten import Node, trie_of
+from router.index import TRYING, Door, Group, Slot, gram_slots, slots_of
 from router.operators import Access
-from router.pattern import Document, Field, Pattern
+from router.pattern import Document, Field, Pattern, read_sharply
 from router.tables import (
     Filed,
     Posting,
@@ -89,10 +89,7 @@ class TeamIndex:
 
     def match(self, document: Document, exact: Callable[[], Document] | None, now_ms: int) -> list[str]:
         """The ids of the rules that match, sorted."""
-        found = flatten(document, self.trie)
-        if found.blurred and exact is not None:
-            document = exact()
-            found = flatten(document, self.trie)
+        document, found = read_sharply(document, self.trie, exact)
         candidates = self._candidates(found.leaves)
         if not candidates:
             return []
@@ -201,7 +198,7 @@ def _popularity(branches: Iterable[Filed]) -> Counter[tuple[str, Access]]:
     fields: Counter[Field] = Counter(field for branch in branches for field in branch.fields)
     popular: Counter[tuple[str, Access]] = Counter()
     for field, count in fields.items():
-        for access in accesses_of(field) or ():
+        for access in field.accesses:
             popular[field.path, access] += count
     return popular
 
@@ -223,24 +220,29 @@ class _Planned:
 
     def __init__(self, popular: Mapping[tuple[str, Access], int]) -> None:
         self.popular = popular
-        self.grams: Counter[tuple[str, Slot]] = Counter()
-        for (path, (kind, key)), count in popular.items():
-            if kind == "contains":
-                for slot in set(gram_slots(key)):
-                    self.grams[path, slot] += count
+        self.slots: Counter[tuple[str, Slot]] = Counter()
+        for (path, access), count in popular.items():
+            if access[0] == "contains":
+                for slot in set(gram_slots(access[1])):
+                    self.slots[path, slot] += count
+            elif access[0] == "range":
+                for slot in slots_of(access, lambda _slot: 0):
+                    self.slots[path, slot] += count
 
     def at_access(self, path: str, access: Access) -> int:
+        if access[0] == "range":  # ranges are rarely equal, but many may hold for one number
+            return max(self.slots[path, slot] for slot in slots_of(access, lambda _slot: 0))
         return self.popular.get((path, access), 0)
 
     def at_slot(self, path: str, slot: Slot) -> int:
-        return self.grams[path, slot]
+        return self.slots[path, slot]
 
 
 def _choose(branch: Filed, crowd: Crowd) -> None:
     """File the branch under the field that will make it a candidate least often: the rarest among the rules."""
     best: tuple[float, Field, tuple[Access, ...]] | None = None
     for field in branch.fields:
-        accesses = accesses_of(field)
+        accesses = field.accesses
         if accesses:
             cost = 0.0
             for access in accesses:
@@ -280,7 +282,7 @@ def _door(path: str, slots: Mapping[Slot, Sequence[Filed]]) -> Door:
 
 
 def _uses_of(branches: Iterable[Filed]) -> Counter[tuple[str, bool]]:
-    return Counter((field.path, any(test.numeric for test in field.tests)) for branch in branches for field in branch.fields)
+    return Counter((field.path, field.numeric) for branch in branches for field in branch.fields)
 
 
 def _trie(uses: Mapping[tuple[str, bool], int]) -> Node:

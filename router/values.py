@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Hashable
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 # In Python True == 1, in JSON not: booleans get keys of their own, equal to no JSON string or number.
@@ -58,13 +58,23 @@ def parse_exact(raw: bytes | str) -> Any:
 
     Ten times slower than the usual reader, so called only where a pattern asks.  Raises ValueError.
     """
-    return json.loads(raw, parse_float=_exact_float)
+    try:
+        return json.loads(raw, parse_float=_exact_float, parse_int=_exact_int)
+    except RecursionError as exc:
+        raise ValueError("nested too deep") from exc
 
 
 def _exact_float(text: str) -> float | Decimal:
-    value = Decimal(text)
     nearest = float(text)
+    try:
+        value = Decimal(text)
+    except InvalidOperation:  # an exponent beyond all bounds
+        return nearest
     return nearest if holds_exactly(nearest, value) else value
+
+
+def _exact_int(text: str) -> int | Decimal:
+    return int(text) if len(text) < 4000 else Decimal(text)  # noqa: PLR2004  # int() refuses more digits than 4,300
 
 
 _IPV4 = re.compile(r"[0-9]{1,10}(?:\.[0-9]{1,10}){3}", re.ASCII)

@@ -11,7 +11,9 @@ from router.tables import Filed
 from router.values import MISSING
 
 
-def verified(candidates: Sequence[Filed], found: Found, document: Document, now_ms: int) -> set[str]:
+def verified(  # noqa: C901, PLR0912  # hot: the check of one field is written in place
+    candidates: Sequence[Filed], found: Found, document: Document, now_ms: int
+) -> set[str]:
     """The rules of the candidates that match."""
     hits: set[str] = set()
     leaves, tangled = found.leaves, found.tangled

@@ -26,7 +26,7 @@ from payload.read import view
 from router.explain import explain
 from router.pattern import compile_pattern
 from router.plan import plan
-from router.rule import compile_rule
+from router.rule import compile_key, compile_rule
 from router.ruleset import build_ruleset
 from runtime.clock import now_ms
 from runtime.house import open_vault, user_agent
@@ -51,7 +51,15 @@ HandOver = Callable[[Sequence[Admitted]], None]
 
 def config_checks() -> Checks:
     """What only the other rooms can judge of a configuration."""
-    return Checks(source=_check_source, pattern=compile_pattern, view=check_view, url=_check_url, protocol=_check_protocol)
+    return Checks(
+        source=_check_source,
+        pattern=compile_pattern,
+        view=check_view,
+        url=_check_url,
+        protocol=_check_protocol,
+        rule=compile_rule,
+        key=compile_key,
+    )
 
 
 def _check_source(_name: str, spec: SourceSpec) -> None:
@@ -179,7 +187,6 @@ def _route_of(method: str, path: str) -> tuple[Route, dict[str, str]]:
 
 
 LOCAL_ADMIN = Caller(team=DEFAULT_TEAM, name="local", role=Role.ADMIN)
-LOCAL_VIEWER = Caller(team=DEFAULT_TEAM, name="local", role=Role.VIEWER)
 
 
 @asynccontextmanager
@@ -189,7 +196,7 @@ async def open_desk(settings: Settings, *, read_only: bool) -> AsyncIterator[Des
     store = connect_store(settings.store_url, read_only=read_only, pool_size=2)
     await store.start()
     try:
-        yield DeskApi(build_desk(settings, store, vault), LOCAL_VIEWER if read_only else LOCAL_ADMIN)
+        yield DeskApi(build_desk(settings, store, vault), LOCAL_ADMIN)  # who may read these files is their admin
     finally:
         await store.aclose()
 

@@ -4,33 +4,49 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import structlog
 
 from egress.client import Client
 from eventlog.config import KafkaConfig, LogConfig
 from eventlog.connect import connect as connect_log
 from eventlog.log import EventLog
-from eventlog.observer import Observer
+from eventlog.observer import SILENT, Observer
 from runtime.health import nightbell_version
 from runtime.keyfiles import master_key
 from runtime.settings import Settings
-from schemas.errors import BadSetting
+from schemas.errors import BadSetting, LogUnavailable
 from store.connect import Store
 from store.connect import connect as connect_store
 from store.vault import Vault, read_master_keys
 
+_LOG_PATIENCE_S = 5.0
+_LOG_PAUSE_S = 1.0
+
+
+class Needs(NamedTuple):
+    """What a process cannot start without.  `log_later`: it wants the log, and can wait for it."""
+
+    store: bool = True
+    log: bool = True
+    log_later: bool = False
+
 
 @dataclass
 class House:
-    """What is open.  The log is started; so is the store, unless this process can do without it and it is out of reach."""
+    """What is open.  Log and store are started, unless this process can do without them, or until they are in reach."""
 
     settings: Settings
     log: EventLog
     store: Store
     vault: Vault
     client: Client
+    observer: Observer = SILENT
     is_store_open: bool = False
+    is_log_open: bool = False
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def ensure_store(self) -> None:
@@ -41,6 +57,26 @@ class House:
             if not self.is_store_open:
                 await self.store.start(may_migrate=self.store.is_embedded)
                 self.is_store_open = True
+
+    async def open_log(self) -> None:
+        """Start the log.  Raises `BadSetting`, `LogUnavailable`."""
+        await self.log.start()
+        self.is_log_open = True
+
+    async def keep_opening_log(self) -> None:
+        """Start the log as soon as it can be reached; then wait, until cancelled."""
+        while not self.is_log_open:
+            try:
+                await self.open_log()
+            except LogUnavailable as exc:
+                structlog.get_logger().warning("log_out_of_reach", detail=exc.detail)
+                await asyncio.sleep(_LOG_PAUSE_S)
+        await asyncio.Event().wait()
+
+    async def close_log(self) -> None:
+        """Stop the log gracefully."""
+        if self.is_log_open:
+            await self.log.aclose()
 
     async def close_store(self) -> None:
         """Finish what is queued, and close it."""
@@ -93,8 +129,8 @@ def make_data_dir(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def opened(settings: Settings, *, observer: Observer, needs_store: bool) -> AsyncIterator[House]:
-    """The house, for as long as the block lasts; a store that is not needed at the start may be out of reach then.
+async def opened(settings: Settings, *, observer: Observer, needs: Needs) -> AsyncIterator[House]:
+    """The house, for as long as the block lasts; what is not needed at the start may be out of reach then.
 
     Raises `BadSetting`, `LogUnavailable`, `StoreUnavailable`.
     """
@@ -104,10 +140,15 @@ async def opened(settings: Settings, *, observer: Observer, needs_store: bool) -
     store = connect_store(settings.store_url, pool_size=settings.store_pool_size)
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client(user_agent=user_agent()))
-        house = House(settings, log, store, vault, client)
+        house = House(settings, log, store, vault, client, observer)
         stack.push_async_callback(house.close_store)
-        if needs_store:
+        stack.push_async_callback(house.close_log)
+        if needs.store:
             await house.ensure_store()
-        await log.start()
-        stack.push_async_callback(log.aclose)
+        if needs.log:
+            await house.open_log()
+        elif needs.log_later:
+            with suppress(LogUnavailable, TimeoutError):  # the spool is there; `keep_opening_log` goes on
+                async with asyncio.timeout(_LOG_PATIENCE_S):
+                    await house.open_log()
         yield house

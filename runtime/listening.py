@@ -43,6 +43,7 @@ class Listener:
         await self._runner.setup()
         await web.SockSite(self._runner, listening, backlog=_BACKLOG).start()
         structlog.get_logger().info("listening", what=self._name, url=url)
+        print(f"{self._name} listens on {url}", flush=True)  # noqa: T201 - stdout is for who started us: with port 0 nobody else knows
         return url
 
     async def aclose(self) -> None:

@@ -68,6 +68,14 @@ EVENTS = frozenset(
         "agent_released",
         # the API
         "api_failed",
+        # upkeep
+        "outcomes_wait",
+        "retention_swept",
+        "retention_waits",
+        "store_swept",
+        "tending_waits",
+        "conservation_gap",
+        "lag_unknown",
     }
 )
 """The names that a line may have, over all packages; a test reads the sources and compares."""

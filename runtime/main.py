@@ -7,8 +7,9 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import cache
+from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
@@ -16,12 +17,12 @@ from rich.text import Text
 from control.cli import app
 from control.cli_base import RUN, AsJson, no, wait_for
 from control.client import Api, Connection, Means
-from control.documents import Checks
 from control.output import Column, Output
-from runtime.health import nightbell_version
-from runtime.keyfiles import address_path, api_key
-from runtime.settings import ROLES, Settings, address_of, load_settings
 from schemas.errors import Invalid
+
+if TYPE_CHECKING:  # what a command needs is imported where it is used, so that each starts fast
+    from control.documents import Checks
+    from runtime.settings import Settings
 
 FINDING_COLUMNS: tuple[Column, ...] = (("", "level"), ("what", "subject"), ("found", "message"), ("to mend it", "advice"))
 
@@ -29,12 +30,14 @@ FINDING_COLUMNS: tuple[Column, ...] = (("", "level"), ("what", "subject"), ("fou
 @cache
 def settings() -> Settings:
     """The settings of this process, read when the first command needs them."""
+    from runtime.settings import load_settings
+
     return load_settings()
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it with the option's value
     if wanted:
-        sys.stdout.write(nightbell_version() + "\n")
+        sys.stdout.write(version_of("nightbell") + "\n")
         raise typer.Exit
 
 
@@ -73,6 +76,8 @@ def serve(
 
 def roles_of(words: list[str]) -> frozenset[str]:
     """The roles that these words name.  Raises `Invalid`."""
+    from runtime.settings import ROLES
+
     if strange := sorted(set(words) - ROLES - {"all"}):
         raise Invalid(f"there is no role {', '.join(strange)}; the roles are {', '.join(sorted(ROLES))}, and all")
     return ROLES if "all" in words else frozenset(words)
@@ -118,6 +123,8 @@ def means() -> Means:
 
 
 def _connection() -> Connection:
+    from runtime.keyfiles import api_key
+
     found = settings()
     return Connection(
         url=found.api_url or _written_address(found) or _local_url(found.api_bind),
@@ -128,11 +135,15 @@ def _connection() -> Connection:
 
 
 def _written_address(found: Settings) -> str | None:
+    from runtime.keyfiles import address_path
+
     path = address_path(found)
     return path.read_text().strip() if path.is_file() else None
 
 
 def _local_url(bind: str) -> str:
+    from runtime.settings import address_of
+
     host, port = address_of(bind)
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - what listens everywhere is reached here
     return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
@@ -161,3 +172,7 @@ async def _create_local_key(*, name: str, role: str, agent: str | None, expires_
 def main() -> None:
     """Run the command line; the process's exit code is the command's."""
     app(obj=means())
+
+
+if __name__ == "__main__":
+    main()

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from egress.client import Client
+from eventlog.config import LogConfig
+from eventlog.log import EventLog
+from eventlog.sql import SqlLog
 from ingest.book import Book
 from ingest.keyshelf import KeyShelf
 from ingest.limits import Limits
-from ingest.metrics import IngestMetrics
+from ingest.metrics import IngestMetrics, SpoolMetrics
 from ingest.ports import Log, Refusal
 from ingest.server import ingest_runner
 from ingest.service import Clock, Ingest
+from ingest.spool import Spool, SpoolBounds, policy_of
 from runtime.clock import now_ms
 from runtime.house import House
 from runtime.listening import Listener
@@ -20,13 +25,17 @@ from runtime.settings import Settings
 from runtime.supervisor import Part
 from runtime.topics import Topics
 from schemas.config import SourceConfig
-from schemas.errors import AgentUnreachable
+from schemas.errors import AgentUnreachable, BadSetting, LogUnavailable
+from schemas.topics import MAX_RECORD_BYTES
 from store.refusals import Refusals
 from store.sources import Sources
 
 _FETCH_S = 2.0
 _FETCH_BYTES = 64 * 1024
 _OK = 200
+_SPOOL_COMMIT_S = 0.5  # of the sender's patience, left for the spool once the log had its chance
+_SLACK_BYTES = 64 * 1024  # what the spool adds to a record's headers
+SPOOL_FILE = "spool.db"
 
 
 class LateStore:
@@ -75,10 +84,10 @@ class Fetching:
 class Receiving:
     """Everything of the ingest role."""
 
-    def __init__(self, house: House, log: Log) -> None:
-        """`log` is where events go: the log itself, or the spool before it."""
+    def __init__(self, house: House) -> None:
+        """Events go to the log; where that is on another machine, through a spool before it."""
         settings = house.settings
-        self._house, self._log = house, log
+        self._house = house
         self._store = LateStore(house)
         fetch = Fetching(house.client)
         self._keys = KeyShelf(fetch)
@@ -86,6 +95,8 @@ class Receiving:
         self._book = Book(self._store, seal=house.vault, path=settings.data_dir / "book.sealed", fetched=self._keys.at_hand)
         self._listener = Listener("ingest", settings.ingest_bind)
         self._topics = Topics(house.log, self._families, prefix=settings.topic_prefix, partitions=settings.topic_partitions)
+        self._spool = made_spool(settings, house.log, self._book) if settings.has_spool else None
+        self._log: Log = self._spool or house.log
         self._ingest: Ingest | None = None
         self.url = ""
 
@@ -95,10 +106,13 @@ class Receiving:
     async def open(self) -> None:
         """Read the book, make the topics, listen.  Raises `BadSetting`."""
         settings = self._house.settings
+        if self._spool is not None:
+            await self._spool.open()
         self.url = await self._listener.open(lambda bound: ingest_runner(self._made(settings, bound)))
         assert self._ingest is not None
         await self._ingest.open()
-        await self._topics.keep()
+        with suppress(LogUnavailable):  # then `topics.run` makes them when the log is back
+            await self._topics.keep()
 
     def _made(self, settings: Settings, bound: str) -> Ingest:
         self._ingest = Ingest(
@@ -131,11 +145,43 @@ class Receiving:
         """Whether requests can be told right from wrong."""
         return self._book.is_ready
 
+    async def can_take(self) -> bool:
+        """Whether an event would become durable now: in the log, or in the spool."""
+        return (self._spool is not None and self._spool.has_room) or await self._house.log.healthy()
+
     def parts(self) -> list[Part]:
         """What runs, in the order in which it stops: the listener first."""
         assert self._ingest is not None
-        return [
+        parts = [
             Part("ingest listener", None, self._listener.aclose),
             Part("ingest", self._ingest.run),
             Part("ingest topics", self._topics.run),
         ]
+        if self._spool is not None:
+            parts += [
+                Part("log opening", self._house.keep_opening_log),
+                Part("spool", self._spool.run),
+                Part("spool file", None, self._spool.aclose),
+            ]
+        return parts
+
+
+def made_spool(settings: Settings, log: EventLog, book: Book) -> Spool:
+    """The spool of this process, not yet opened.  Raises `BadSetting`."""
+    try:
+        settings.spool_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as exc:
+        raise BadSetting(f"cannot make the spool's folder {settings.spool_dir}: {exc.strerror}") from exc
+    config = LogConfig(partitions=1, max_record_bytes=MAX_RECORD_BYTES + _SLACK_BYTES, tail_bytes=0)
+    return Spool(
+        log,
+        SqlLog(settings.spool_dir / SPOOL_FILE, config),
+        policy=policy_of(book),
+        bounds=SpoolBounds(
+            budget_s=max(settings.append_timeout_s - _SPOOL_COMMIT_S, settings.append_timeout_s / 2),
+            max_bytes=settings.max_spool_bytes,
+            max_age_h=settings.max_spool_age_h,
+        ),
+        now_ms=now_ms,
+        metrics=SpoolMetrics(),
+    )

@@ -173,10 +173,6 @@ class Settings(BaseSettings):
 
     # the store
     store_pool_size: int = Field(default=8, ge=1, le=200, description="Connections to PostgreSQL that one process holds.")
-    store_pool_timeout_s: float = Field(
-        default=5.0, gt=0, le=60, description="How long to wait for a free connection to the store."
-    )
-    store_statement_timeout_s: float = Field(default=10.0, gt=0, le=600, description="How long one SQL statement may take.")
 
     # retention
     retention_log_days: float = Field(
@@ -247,6 +243,11 @@ class Settings(BaseSettings):
     def is_embedded(self) -> bool:
         """Whether log and store are files of this machine: one process, no other server."""
         return self.store_url.startswith("sqlite:") and not self.log_url.startswith("kafka:")
+
+    @property
+    def has_spool(self) -> bool:
+        """Whether the log is on other machines, so that ingest keeps a spool before it."""
+        return self.log_url.startswith("kafka:")
 
 
 def known_variables() -> dict[str, str]:

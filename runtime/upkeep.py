@@ -1,23 +1,32 @@
-"""What a process does beside its stages: publishes outcomes, applies retention."""
+"""What a process does beside its stages: publishes outcomes, applies retention, tends the store."""
 
 from __future__ import annotations
 
 import asyncio
 
 import structlog
+from prometheus_client import REGISTRY, CollectorRegistry, Gauge
 
 from eventlog.log import EventLog
 from runtime.clock import now_ms
 from schemas.errors import NightbellError
 from schemas.topics import Draft, outcomes_topic
+from store.conservation import gaps
+from store.engine import Engine
 from store.outbox import Outbox
 from store.retention import Retention
+from store.upkeep import sweep
+from store.vault import Vault
 
 _DAY_MS = 86_400_000
 _SWEEP_EVERY_S = 300.0
 _LOOK_EVERY_S = 5.0
 _PAUSE_S = 1.0
 _PAGE = 500
+_GATHER_S = 0.05  # outcomes are for onlookers: many in one append cost the hot path less than each at once
+_TEND_EVERY_S = 60.0
+_COUNTED_MS = 600_000  # what was admitted in the last ten minutes is counted after
+_say = structlog.get_logger()
 
 
 async def publish_outcomes(log: EventLog, outbox: Outbox, *, prefix: str) -> None:
@@ -37,7 +46,7 @@ async def publish_outcomes(log: EventLog, outbox: Outbox, *, prefix: str) -> Non
                     await log.append(drafts)
                     await outbox.drop([each.seq for each in outcomes])
             except NightbellError as exc:
-                structlog.get_logger().warning("outcomes_wait", code=exc.code, detail=exc.detail)
+                _say.warning("outcomes_wait", code=exc.code, detail=exc.detail)
                 await asyncio.sleep(_PAUSE_S)
             try:
                 async with asyncio.timeout(_LOOK_EVERY_S):
@@ -47,9 +56,6 @@ async def publish_outcomes(log: EventLog, outbox: Outbox, *, prefix: str) -> Non
                 continue
     finally:
         stop_listening()
-
-
-_GATHER_S = 0.05  # outcomes are for onlookers: many in one append cost the hot path less than each at once
 
 
 async def keep_to_retention(log: EventLog, retention: Retention, *, log_days: float) -> None:
@@ -62,6 +68,28 @@ async def keep_to_retention(log: EventLog, retention: Retention, *, log_days: fl
                 **await retention.sweep(now_ms()),
             }
             if any(removed.values()):
-                structlog.get_logger().info("retention_swept", **removed)
+                _say.info("retention_swept", **removed)
         except NightbellError as exc:
-            structlog.get_logger().warning("retention_waits", code=exc.code, detail=exc.detail)
+            _say.warning("retention_waits", code=exc.code, detail=exc.detail)
+
+
+def conservation_gauge(registry: CollectorRegistry = REGISTRY) -> Gauge:
+    """The gauge that `tend_store` sets."""
+    return Gauge("nightbell_conservation_gap", "Invocations that went missing at a stage", ["stage"], registry=registry)
+
+
+async def tend_store(engine: Engine, vault: Vault, gap: Gauge) -> None:
+    """Each minute, until cancelled: end rotated secrets, drop deleted subscriptions that are empty, count what must agree."""
+    while True:
+        try:
+            swept = await sweep(engine, vault, now_ms=now_ms())
+            if swept.ended_secrets or swept.drained_subscriptions:
+                _say.info("store_swept", ended=swept.ended_secrets, drained=swept.drained_subscriptions)
+            found = await gaps(engine, since_ms=now_ms() - _COUNTED_MS, until_ms=now_ms())
+            for stage, missing in found.items():
+                gap.labels(stage).set(missing)
+            if any(found.values()):
+                _say.error("conservation_gap", **found)
+        except NightbellError as exc:
+            _say.warning("tending_waits", code=exc.code, detail=exc.detail)
+        await asyncio.sleep(_TEND_EVERY_S)

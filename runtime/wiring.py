@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -33,15 +34,16 @@ from router.service import Router
 from runtime.clock import now_ms
 from runtime.desk import LOCAL_ADMIN, DeskApi, build_desk, config_checks, create_local_key, local_url, open_desk
 from runtime.health import Health, LoopLag, nightbell_version, publish_build_info
-from runtime.house import House, opened, user_agent
+from runtime.house import House, Needs, opened, user_agent
 from runtime.inspection import check, migrate
 from runtime.keyfiles import address_path, admin_key_path, kept_secret, write_secret
+from runtime.lag import LagMetrics, keep_looking
 from runtime.listening import Listener, app_runner
 from runtime.receiving import Receiving
 from runtime.settings import ROLES, Settings
 from runtime.supervisor import Part, Patience, Supervisor
 from runtime.topics import Topics, families_of
-from runtime.upkeep import keep_to_retention, publish_outcomes
+from runtime.upkeep import conservation_gauge, keep_to_retention, publish_outcomes, tend_store
 from schemas.config import DEFAULT_TEAM
 from schemas.errors import BadSetting
 from schemas.invocation import Admitted
@@ -53,6 +55,7 @@ from store.roster import Roster
 from store.sources import Sources
 from store.tables import ROSTER, SOURCES
 from store.takeover import take_over
+from store.upkeep import prove_master_key
 
 __all__ = ["check", "config_checks", "create_local_key", "migrate", "open_desk", "serve"]
 
@@ -84,10 +87,10 @@ async def serve(settings: Settings, roles: frozenset[str], *, apply_files: list[
         )
     publish_build_info()
     async with AsyncExitStack() as stack:
-        needs_store = roles != {"ingest"}
-        house = await stack.enter_async_context(opened(settings, observer=observing(), needs_store=needs_store))
+        needs = needs_of(settings, roles)
+        house = await stack.enter_async_context(opened(settings, observer=observing(), needs=needs))
         plan = Plan(house, Health())
-        if needs_store:
+        if needs.store:
             await _first_things(house, apply_files)
         await _plan_roles(plan, roles)
         lag = LoopLag()
@@ -98,10 +101,20 @@ async def serve(settings: Settings, roles: frozenset[str], *, apply_files: list[
         return await supervisor.run()
 
 
+def needs_of(settings: Settings, roles: frozenset[str]) -> Needs:
+    """What these roles cannot start without: ingest has its book and its spool on disk, and else only the router has a log."""
+    return Needs(
+        store=roles != {"ingest"},
+        log="router" in roles or ("ingest" in roles and not settings.has_spool),
+        log_later="ingest" in roles and settings.has_spool,
+    )
+
+
 async def _first_things(house: House, apply_files: Sequence[Path]) -> None:
     """The admin's key of an embedded installation, and the files of `--apply`."""
     settings = house.settings
     desk = build_desk(settings, house.store, house.vault)
+    await prove_master_key(house.store.engine, house.vault)
     if house.store.is_embedded:
         await take_over(house.store.engine, now_ms=now_ms())
     if settings.is_embedded:
@@ -119,7 +132,8 @@ async def _plan_roles(plan: Plan, roles: frozenset[str]) -> None:
     """The parts, in the order in which they stop: what takes work in first, onlookers last."""
     house, health = plan.house, plan.health
     settings, log = house.settings, house.log
-    health.watch("log", log.healthy)
+    if "router" in roles:
+        health.watch("log", log.healthy)
     if "ingest" in roles:
         await _plan_ingest(plan)
     if "dispatcher" in roles:
@@ -140,16 +154,23 @@ async def _plan_roles(plan: Plan, roles: frozenset[str]) -> None:
         plan.parts += [
             Part("outcomes", partial(publish_outcomes, log, outbox, prefix=settings.topic_prefix)),
             Part("retention", partial(keep_to_retention, log, retention, log_days=settings.retention_log_days)),
+            Part("tending", partial(tend_store, house.store.engine, house.vault, conservation_gauge())),
         ]
 
 
 async def _plan_ingest(plan: Plan) -> None:
-    receiving = Receiving(plan.house, plan.house.log)
+    receiving = Receiving(plan.house)
     await receiving.open()
     plan.on(SOURCES, receiving.notice)
     plan.ingest_url = receiving.url
     plan.parts += receiving.parts()
     plan.health.watch("sources", receiving.is_ready)
+    plan.health.watch("intake", receiving.can_take)
+
+
+def owner_name(instance_id: str) -> str:
+    """Who owns shards: this life of this process alone, though a name be given twice or a process id come again."""
+    return f"{instance_id}-{secrets.token_hex(4)}"
 
 
 def _plan_dispatcher(plan: Plan) -> None:
@@ -164,7 +185,8 @@ def _plan_dispatcher(plan: Plan) -> None:
         say=_say.info,
         metrics=DispatchMetrics(REGISTRY),
         config=DispatcherConfig(
-            owner=settings.instance_id,
+            owner=owner_name(settings.instance_id),
+            max_in_flight=settings.max_attempts_in_flight,
             api_url=str(settings.api_url or local_url(settings.api_bind)),
             user_agent=user_agent(),
             lease_ms=int(settings.shard_lease_s * 1000),
@@ -174,17 +196,18 @@ def _plan_dispatcher(plan: Plan) -> None:
     )
     plan.on(ROSTER, plan.dispatcher.notice)
     if not house.store.is_embedded:
-        plan.on(WORK, plan.dispatcher.wake)
+        house.store.engine.listen(WORK, partial(_wake, plan.dispatcher))
 
 
 async def _plan_router(plan: Plan) -> None:
     house, settings = plan.house, plan.house.settings
     dispatcher = plan.dispatcher
     engine = house.store.engine
+    admission = Admission(engine, seen_days=settings.retention_seen_days, announces=not house.store.is_embedded)
     router = Router(
         house.log,
         Roster(engine, house.vault, now_ms=now_ms),
-        Admission(engine, seen_days=settings.retention_seen_days, announces=not house.store.is_embedded),
+        admission,
         now_ms=now_ms,
         hand_over=dispatcher.offer if dispatcher else _to_nobody,
         room=dispatcher.room if dispatcher else _always,
@@ -207,7 +230,17 @@ async def _plan_router(plan: Plan) -> None:
     await topics.keep()
     plan.on(ROSTER, router.notice)
     plan.on(SOURCES, topics.notice)
-    plan.parts += [Part("topics", topics.run), _Worker(router.run, router.stop).part("router")]
+    lag = partial(
+        keep_looking,
+        house.log,
+        admission.cursors,
+        router.topics,
+        group=router.group,
+        retention_s=settings.retention_log_days * 86_400,
+        metrics=LagMetrics(),
+        observer=house.observer,
+    )
+    plan.parts += [Part("lag", lag), Part("topics", topics.run), _Worker(router.run, router.stop).part("router")]
     plan.health.watch("router", _is_ready(router))
 
 
@@ -262,6 +295,14 @@ def _running_desk(plan: Plan, bound: str, *, nudge: Callable[[], None]) -> Desk:
         api_url=str(settings.api_url or bound),
         nudge=nudge,
     )
+
+
+def _wake(dispatcher: Dispatcher, payload: str) -> None:
+    """Work was queued: `payload` names its shards; with none, something may have been missed."""
+    if payload:
+        dispatcher.wake_shards(map(int, payload.split(",")))
+    else:
+        dispatcher.wake()
 
 
 def _to_nobody(_: Sequence[Admitted]) -> None:

@@ -85,7 +85,8 @@ class Event:
 
 
 _OPTIONAL = ("kind", "subject", "actor", "url", "summary", "deliveryid", "version", "causationid", "replayid")
-_INTS = frozenset({"time_ms", "received_ms", "identity_window_ms"})
+_TIMES = frozenset({"time_ms", "received_ms"})
+_INTS = _TIMES | {"identity_window_ms"}
 # CloudEvents attribute names are lower-case letters and digits only; what is ours alone starts with nb.
 _WIRE = {
     "id": "ce_id", "team": "ce_team", "source": "ce_source", "provider": "ce_provider", "family": "ce_nbfamily",
@@ -103,13 +104,13 @@ def to_headers(event: Event) -> dict[str, str]:
     found = {"ce_specversion": SPECVERSION, "ce_nbwire": WIRE_VERSION}
     for name, header in _WIRE.items():
         value = getattr(event, name)
-        if value:
+        if value or name in _TIMES:
             found[header] = value if value.__class__ is str else _written(name, value)
     return found
 
 
 def _written(name: str, value: Any) -> str:
-    if name in {"time_ms", "received_ms"}:
+    if name in _TIMES:
         return iso(value)
     return ",".join(value) if name == "flags" else str(value)
 

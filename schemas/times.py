@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from re import compile as regex
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -12,9 +13,14 @@ _UNIT_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800, Non
 
 def iso(at_ms: int) -> str:
     """RFC 3339 in UTC, with milliseconds only where there are any: `2026-11-21T10:00:01.120Z`."""
-    moment = datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    rest = at_ms % 1000
-    return f"{moment}.{rest:03d}Z" if rest else f"{moment}Z"
+    second, rest = divmod(at_ms, 1000)
+    return f"{_second(second)}.{rest:03d}Z" if rest else f"{_second(second)}Z"
+
+
+@lru_cache(maxsize=4096)
+def _second(at_s: int) -> str:
+    """Events of one second are many, and writing it is the dearest part of an envelope."""
+    return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def ms_of(text: str) -> int:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass, replace
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, select, update
 
 from schemas.errors import BadSetting, SecretsUnavailable
 from store import agents as agent_store
 from store import sources as source_store
 from store.agents import all_agent_rows, mend_agent
 from store.audit import Act, audited
-from store.engine import Call, Change, Engine, Script
-from store.prepared import Prepared
+from store.engine import Call, Change, Engine, Put, Script
+from store.prepared import Bulk, Prepared
 from store.sources import all_source_rows, mend_source
 from store.subscriptions import drop_drained
 from store.tables import ROSTER, meta
@@ -23,7 +23,7 @@ from store.versions import raised
 DRAIN_MS = 60_000  # a router that has not seen the deletion yet still plans for the subscription: its row waits so long
 _CANARY, _CANARY_TEXT = "vault_canary", b"nightbell"
 _READ = Prepared(select(meta.c.value).where(meta.c.key == bindparam("key_")), "key_")
-_KEEP = Prepared(insert(meta).values(key=bindparam("key_"), value=bindparam("value_")), "key_", "value_")
+_KEEP_FIRST = Bulk(meta, "key", "value", then="ON CONFLICT DO NOTHING")
 _RESEAL = Prepared(update(meta).where(meta.c.key == bindparam("key_")).values(value=bindparam("value_")), "value_", "key_")
 
 
@@ -69,8 +69,8 @@ async def prove_master_key(engine: Engine, vault: Vault) -> None:
 def _proven(vault: Vault) -> Script[None]:
     kept = yield Call(_READ, (_CANARY,))
     if not kept:
-        yield Call(_KEEP, (_CANARY, _canary(vault)))
-        return
+        yield Put(_KEEP_FIRST, [(_CANARY, _canary(vault))])
+        kept = yield Call(_READ, (_CANARY,))  # another process may have been first: then its canary must open
     try:
         vault.unseal(base64.b64decode(kept[0][0]), context=_CANARY)
     except SecretsUnavailable as exc:

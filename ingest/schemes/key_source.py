@@ -12,7 +12,6 @@ from ingest.steps import KeyNeeded, Step, Unproven
 from ingest.template import Scope, Template
 from schemas.errors import SecretsUnavailable
 
-
 _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}")
 
 

@@ -14,10 +14,15 @@ from tests.chaos.system import SOURCE_SECRET
 
 
 class Driver:
-    """Posts GitHub-shaped events of `keys` ordering keys until told to stop."""
+    """Posts GitHub-shaped events of `keys` ordering keys until told to stop.
 
-    def __init__(self, url: str, folder: Path, *, keys: int = 40, pause_s: float = 0.0) -> None:
-        self.url, self.keys, self.pause_s = url, keys, pause_s
+    With several URLs a key keeps to one, and goes on to the next where that refuses: what a load balancer does that knows keys.
+    """
+
+    def __init__(self, url: str | list[str], folder: Path, *, keys: int = 40, pause_s: float = 0.0) -> None:
+        self.urls = [url] if isinstance(url, str) else list(url)
+        self.keys, self.pause_s = keys, pause_s
+        self.turns = dict.fromkeys(range(keys), 0)
         self.sent = (folder / "sent.jsonl").open("a")
         self.acked = (folder / "acked.jsonl").open("a")
         self.stopping = asyncio.Event()
@@ -47,22 +52,11 @@ class Driver:
                 await asyncio.sleep(self.pause_s)
 
     async def _until_acked(self, session: aiohttp.ClientSession, ring: str, key: int, seq: int) -> None:
-        body = json.dumps(
-            {
-                "action": "opened", "number": key, "ring": ring, "key": key, "seq": seq,
-                "pull_request": {"id": key, "node_id": f"PR_{key}", "number": key, "title": f"ring {ring}"},
-                "repository": {"id": 1, "full_name": "acme/shop"}, "sender": {"login": "nora"}, "filler": "x" * 500,
-            }
-        ).encode()  # fmt: skip
-        headers = {
-            "content-type": "application/json",
-            "x-github-event": "pull_request",
-            "x-github-delivery": ring,
-            "x-hub-signature-256": "sha256=" + hmac.new(SOURCE_SECRET.encode(), body, hashlib.sha256).hexdigest(),
-        }
+        body, headers = signed(ring, key, seq)
         while True:
             try:
-                async with session.post(self.url, data=body, headers=headers) as answer:
+                url = self.urls[(key + self.turns[key]) % len(self.urls)]
+                async with session.post(url, data=body, headers=headers) as answer:
                     await answer.read()
                     status = answer.status
             except (aiohttp.ClientError, TimeoutError, OSError):
@@ -72,4 +66,22 @@ class Driver:
             if 200 <= status < 300:
                 return
             self.refused[status] = self.refused.get(status, 0) + 1
+            self.turns[key] += 1
             await asyncio.sleep(0.05)
+
+
+def signed(ring: str, key: int, seq: int) -> tuple[bytes, dict[str, str]]:
+    """Body and headers of the webhook `ring`, number `seq` of its key."""
+    body = json.dumps(
+        {
+            "action": "opened", "number": key, "ring": ring, "key": key, "seq": seq,
+            "pull_request": {"id": key, "node_id": f"PR_{key}", "number": key, "title": f"ring {ring}"},
+            "repository": {"id": 1, "full_name": "acme/shop"}, "sender": {"login": "nora"}, "filler": "x" * 500,
+        }
+    ).encode()  # fmt: skip
+    return body, {
+        "content-type": "application/json",
+        "x-github-event": "pull_request",
+        "x-github-delivery": ring,
+        "x-hub-signature-256": "sha256=" + hmac.new(SOURCE_SECRET.encode(), body, hashlib.sha256).hexdigest(),
+    }

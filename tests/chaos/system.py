@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+NIGHTBELL = str(Path(sys.executable).with_name("nightbell"))
 AGENT_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 SOURCE_SECRET = "chaos-secret"
 
@@ -55,7 +56,7 @@ class System:
     """One embedded installation in `folder`; `launcher` is the command, so that broken builds can be run in its place."""
 
     folder: Path
-    launcher: list[str] = field(default_factory=lambda: [sys.executable, "-m", "runtime.main"])
+    launcher: list[str] = field(default_factory=lambda: [NIGHTBELL])
     env: dict[str, str] = field(default_factory=dict)
     roles: tuple[str, ...] = ("all",)
 
@@ -145,9 +146,7 @@ class System:
 
     def command(self, *words: str, check: bool = True) -> subprocess.CompletedProcess:
         env = self.environment | {"NIGHTBELL_API_URL": self.api_url}
-        done = subprocess.run(
-            [sys.executable, "-m", "runtime.main", *words], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60
-        )
+        done = subprocess.run([NIGHTBELL, *words], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
         if check and done.returncode:
             raise AssertionError(f"nightbell {' '.join(words)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
         return done
@@ -166,7 +165,9 @@ class System:
         return {
             "events": events,
             "invocations": self.rows("select id, event_id, subscription, subscription_uid, state, reason from invocations"),
-            "attempts": self.rows("select invocation_id, number, outcome from attempts"),
+            "attempts": self.rows(
+                "select i.id as invocation_id, a.number, a.outcome from attempts a join invocations i on i.seq = a.invocation_seq"
+            ),
         }
 
     def open_invocations(self) -> int:

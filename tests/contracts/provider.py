@@ -6,6 +6,7 @@ when `receive` raises `BadSignature` or `SecretsUnavailable` (or says that the b
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -18,7 +19,7 @@ from ingest.fileform import Vector
 from ingest.inbound import Request
 from ingest.prepared import PreparedSource
 from ingest.samples import request_of, source_of, spec_of
-from ingest.sign import put
+from ingest.sign import put, urlencoded, with_value
 from ingest.template import Scope, Template
 from payload.pointer import MISSING, reach, steps_of
 from schemas.config import SourceConfig, SourceSpec
@@ -31,7 +32,7 @@ COVERING = (
     "{sorted_params",
     "{first_element",
     "{escaped_body",
-    "{form:payload",
+    "{form:",
 )
 
 
@@ -107,6 +108,10 @@ def _bodies(it: Good) -> Iterator[Mutant]:
             request=_with(it.request, body=body[: len(body) // 4] + changed["bit"] + body[len(body) // 4 + 1 :]),
         )
         return
+    fields = {name for text in it.check.check.signed for name in re.findall(r"\{form:(\w+)", text)}
+    if fields:
+        yield from _form_values(it, fields)
+        return
     if any("{form" in text or "{sorted" in text or "{php" in text for text in it.check.check.signed):
         yield it.mutant("body, one field more", request=_with(it.request, body=body + b"&zzextra=1"))
         return
@@ -118,6 +123,26 @@ def _bodies(it: Good) -> Iterator[Mutant]:
     yield it.mutant("body, cut", request=_with(it.request, body=body[:-1]))
     yield it.mutant("body, empty", request=_with(it.request, body=b""))
     yield it.mutant("body, twice", request=_with(it.request, body=body + body))
+
+
+def _form_values(it: Good, signed: set[str]) -> Iterator[Mutant]:
+    """Where only some fields of a form are signed: each of them changed, in the way that bodies are."""
+    given = it.request.form()
+
+    def with_field(name: str, value: str) -> Request:
+        return _with(it.request, body=urlencode([(key, value if key == name else old) for key, old in given]).encode())
+
+    for name in sorted(signed):
+        value = dict(given)[name]
+        for at in sorted({0, len(value) // 3, len(value) // 2, len(value) - 1}):
+            changed = value[:at] + _other(value[at]) + value[at + 1 :]
+            yield it.mutant(f"{name}, another character at {at}", request=with_field(name, changed))
+        yield it.mutant(f"{name}, two newlines more", request=with_field(name, value + "\n\n"))
+        yield it.mutant(f"{name}, cut", request=with_field(name, value[: len(value) // 2]))
+        yield it.mutant(f"{name}, empty", request=with_field(name, ""))
+        yield it.mutant(f"{name}, twice", request=with_field(name, value + value))
+        before = urlencode({name: "other"}).encode()
+        yield it.mutant(f"{name}, another one before it", request=_with(it.request, body=before + b"&" + it.request.body))
 
 
 def _place(it: Good) -> str:
@@ -168,13 +193,17 @@ def _signature(it: Good) -> tuple[str, Callable[[str | None], Request]]:
     pointer = place[1:-1].partition("|")[0] if kind.startswith("/") else f"/{argument}"
 
     def in_body(new: str | None) -> Request:
+        text = "" if new is None else new.encode("utf-8", "replace").decode()
+        if it.request.form():
+            plain = urlencoded(it.request)
+            return _with(plain, body=with_value(plain, plain.body, pointer, text))
         document = orjson.loads(it.request.body)
         item = document
         if it.check.each:
             from payload.pointer import every
 
             item = next(item for _, item in every(document, it.check.each))
-        put(item, pointer, "" if new is None else new.encode("utf-8", "replace").decode())
+        put(item, pointer, text)
         return _with(it.request, body=orjson.dumps(document))
 
     item = _first_item(it) if it.check.each else it.request.document()

@@ -132,6 +132,13 @@ def test_prose_is_shortened_before_a_fact_goes(event):
     assert value["body"].endswith("characters]")
 
 
+def test_the_envelope_is_part_of_the_budget(event):
+    data = {"issue": {"title": "T", "body": "many words in a row " * 500}}
+
+    assert curate(event(data), data, view=VIEW, max_tokens=300, reserve_tokens=200).tokens <= 100
+    assert curate(event(data), data, view=VIEW, max_tokens=100, reserve_tokens=200).context == b"{}"
+
+
 def test_facts_go_whole_and_the_last_first(event):
     data = {f"f{n:02}": f"a value of some words, the {n}th" for n in range(50)}
 

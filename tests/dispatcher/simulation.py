@@ -265,7 +265,11 @@ class Simulation:
 
     async def act(self) -> None:
         luck, names = self.random.random(), list(self.processes)
-        if luck < 0.75:
+        if names and self.random.random() < (0.4 if self.broken == "no fencing" else 0.05):
+            line = self.processes[self.random.choice(names)].line
+            line.thawed.clear()
+            asyncio.get_running_loop().call_later(self.random.random() * 4 * LEASE_MS / 1000, line.thawed.set)
+        elif luck < 0.75:
             self.admit()
         elif luck < 0.79 and names:
             await self.crash(self.random.choice(names))
@@ -273,15 +277,11 @@ class Simulation:
             await self.stop(self.random.choice(names))
         elif luck < 0.86 and len(names) < 3:
             await self.start()
-        elif luck < 0.91 and names:
-            line = self.processes[self.random.choice(names)].line
-            line.thawed.clear()
-            asyncio.get_running_loop().call_later(self.random.random() * 4 * LEASE_MS / 1000, line.thawed.set)
-        elif luck < 0.935:
+        elif luck < 0.88:
             self.ledger.is_down = not self.ledger.is_down
-        elif luck < 0.95:
+        elif luck < 0.9:
             self.world.clock.step_ms += self.random.choice((-300_000, -300, 300, 300_000))
-        elif luck < 0.98:
+        elif luck < 0.95:
             name = f"to-{self.random.choice(AGENTS)}"
             paused = self.world.roster.subscriptions_now[name].spec.state is SubscriptionState.PAUSED
             self.world.roster.state(name, SubscriptionState.LIVE if paused else SubscriptionState.PAUSED)

@@ -229,7 +229,9 @@ async def test_a_misconfigured_agent_is_probed_with_growing_pauses_and_released_
     world.caller.scripts["triage"] = unknown_path
     async with Running(world.dispatcher()) as dispatcher:
         dispatcher.offer([world.admit("bugs", f"k{number}") for number in range(20)])
-        await asyncio.sleep(99)
+        await asyncio.sleep(0.3)
+        assert dispatcher.in_memory == 0, "what is held need not be in memory"
+        await asyncio.sleep(98.7)
         probes = [heard.at_s for heard in world.caller.heard]
         assert states(world) <= {State.WAITING, State.QUEUED}
         await until(lambda: not world.ledger.unfinished, within_s=62)
@@ -646,3 +648,71 @@ async def test_a_mended_agent_is_probed_as_soon_as_its_setting_changes(world: Wo
         await until(lambda: not world.ledger.unfinished, within_s=30)
 
     assert late < 20, "held lanes are called forward for the probe"
+
+
+@virtually
+async def test_being_misconfigured_uses_up_no_attempts(world: World) -> None:
+    world.roster.subscription("bugs", "triage", retry={"first_delay": 1, "max_delay": 2, "max_attempts": 2})
+    answers = [404, 404, 404, 404, 404, 500, 200]
+
+    async def answer(heard: Heard) -> Said:
+        return Said(answers[len(world.caller.heard) - 1])
+
+    world.caller.scripts["triage"] = answer
+    async with Running(world.dispatcher()) as dispatcher:
+        dispatcher.offer([world.admit("bugs", "k")])
+        await until(lambda: not world.ledger.unfinished)
+
+    assert states(world) == {State.DONE}
+    assert len(world.caller.heard) == 7
+
+
+@virtually
+async def test_after_a_sleep_of_the_machine_nothing_is_sent_under_a_lease_that_ran_out(world: World) -> None:
+    opened, sleeps = world.ledger.open, [3600.0]
+
+    async def open_and_sleep(opening: Any) -> bool:
+        done = await opened(opening)
+        world.clock.elapsed_s += sleeps.pop() if sleeps else 0
+        return done
+
+    world.ledger.open = open_and_sleep
+    async with Running(world.dispatcher()) as dispatcher:
+        offered = world.admit("bugs", "k")
+        dispatcher.offer([offered])
+        await until(lambda: not world.ledger.unfinished, within_s=10_000)
+
+    assert world.ledger.rows[offered.invocation.id].settled == {1: "unknown", 2: "delivered"}
+    assert [heard.document["invocation"]["attempt"] for heard in world.caller.heard] == [2]
+
+
+@virtually
+async def test_shards_are_shared_evenly_and_move_when_a_dispatcher_joins_or_goes(world: World) -> None:
+    def held(owner: str) -> int:
+        return sum(row.owner == owner for row in world.ledger.shards.values())
+
+    async with Running(world.dispatcher("one", lease_ms=6_000)):
+        assert held("one") == 64
+        async with Running(world.dispatcher("two", lease_ms=6_000)):
+            await until(lambda: held("one") == held("two") == 32, within_s=5)
+        await until(lambda: held("one") == 64, within_s=10)
+
+
+@virtually
+async def test_two_dispatchers_together_keep_lanes_in_order(world: World) -> None:
+    for name in ("a", "b", "c", "d"):
+        world.roster.agent(name, max_concurrency=3)
+        world.roster.subscription(f"to-{name}", name)
+    offered = []
+    async with Running(world.dispatcher("one", lease_ms=6_000)) as one, Running(world.dispatcher("two", lease_ms=6_000)) as two:
+        for round_ in range(60):
+            some = [world.admit(f"to-{name}", f"k{round_ % 2}") for name in ("a", "b", "c", "d")]
+            offered += some
+            one.offer(some)
+            two.offer(some)
+            await asyncio.sleep(0.1)
+        await until(lambda: not world.ledger.unfinished)
+
+    for lane in {one_.invocation.lane for one_ in offered}:
+        wanted = [each.invocation.id for each in offered if each.invocation.lane == lane]
+        assert [heard.id for heard in world.caller.heard if heard.id in set(wanted)] == wanted

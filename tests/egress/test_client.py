@@ -15,7 +15,7 @@ import trustme
 from aiohttp.abc import AbstractResolver
 
 from egress.client import Answer, Client, default_tls
-from schemas.errors import AddressRefused, AgentTimedOut, AgentUnreachable
+from schemas.errors import AddressRefused, AgentTimedOut, AgentUnreachable, BadSetting
 
 Server = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -447,6 +447,16 @@ async def test_no_error_names_the_url_or_its_token():
             await client.request("GET", "http://127.0.0.1:1/wake?token=s3cret", allow_private=True)
 
     assert "s3cret" not in f"{failed.value} {failed.value.fields}"
+
+
+@pytest.mark.parametrize(("method", "headers"), [("POST", {"x": "a\r\nsecret: b"}), ("PO ST", {}), ("POST\r\nx", {})])
+async def test_what_http_cannot_carry_is_the_operators_to_mend(method, headers):
+    async with serving(saying(OK)) as port, Client() as client:
+        with pytest.raises(BadSetting) as failed:
+            await client.request(method, f"http://127.0.0.1:{port}/", headers=headers, body=b"", allow_private=True)
+
+    assert "secret" not in str(failed.value)
+    assert failed.value.fields["sent"] is False
 
 
 async def test_cancelling_a_call_cancels_it():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from egress.guard import DENIED_V4, DENIED_V6, check_address, check_url
-from schemas.errors import AddressRefused
+from egress.guard import DENIED_V4, DENIED_V6, FRAMING_HEADERS, check_address, check_headers, check_url
+from schemas.errors import AddressRefused, BadSetting
 
 PRIVATE = [
     "0.0.0.0", "0.1.2.3", "10.0.0.1", "100.64.0.1", "100.100.100.200", "127.0.0.1", "127.255.255.254", "168.63.129.16",
@@ -120,3 +120,25 @@ def test_the_path_and_query_are_kept_as_written():
         str(check_url("https://agent.example/a%2Fb?x=%20y&z=1", allow_private=False))
         == "https://agent.example/a%2Fb?x=%20y&z=1"
     )
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x": "a\r\nb: c"},
+        {"x": "a\x00"},
+        {"x y": "1"},
+        {"": "1"},
+        {"x:": "1"},
+        {"x": "\ud800"},
+        {"naïve": "1"},
+        *({name.title(): "1"} for name in FRAMING_HEADERS),
+    ],
+)
+def test_a_header_that_frames_or_breaks_the_request_is_refused(headers):
+    with pytest.raises(BadSetting):
+        check_headers(headers)
+
+
+def test_ordinary_headers_are_sent():
+    check_headers({"Authorization": "Bearer a.b-c", "x-team": "night shift\t№ 1"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from schemas.errors import StoreUnavailable
@@ -76,13 +76,14 @@ class FakeLedger:
         if self.is_down:
             raise StoreUnavailable
 
-    async def hold_shards(self, owner: str, *, lease_ms: int) -> list[Lease]:
+    async def hold_shards(self, owner: str, *, lease_ms: int, busy: Collection[int] = ()) -> list[Lease]:
         await self._begin("hold_shards")
         now = self.now_ms()
         self.members[owner] = now + lease_ms
         live = [name for name, until in self.members.items() if until > now]
         share = -(-len(self.shards) // len(live))
         mine = [number for number, row in self.shards.items() if row.owner == owner and row.until_ms > now]
+        mine.sort(key=lambda number: number not in busy)
         for number in mine[share:]:
             self.shards[number].owner, self.shards[number].until_ms = "", 0
         mine = mine[:share]

@@ -1,17 +1,12 @@
 """Explain: its verdict is the match's, and its sentence names what came nearest."""
 
-import sys
-from pathlib import Path
-
 import pytest
 from hypothesis import HealthCheck, given, settings
-
-sys.path.insert(0, str(Path(__file__).parent))
-import strategies  # it stands beside this file, which is no package
 
 from router.cesql import compile_cesql
 from router.explain import explain, nearest_misses
 from router.pattern import compile_pattern
+from tests.router import pattern_strategies as strategies
 
 EVENT = {
     "type": "github.issues.opened",
@@ -29,7 +24,7 @@ EVENT = {
 
 
 @given(pattern=strategies.patterns, event=strategies.events)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_the_verdict_is_that_of_matching(pattern, event):
     compiled = compile_pattern(pattern)
 

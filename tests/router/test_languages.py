@@ -1,6 +1,5 @@
 """Filters, CESQL, guards, dedup keys and extensions: the rules that are not plain patterns."""
 
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

@@ -4,31 +4,28 @@ import copy
 import os
 import random
 import sys
-from pathlib import Path
 
 import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-sys.path.insert(0, str(Path(__file__).parent))
-import naive  # the oracle stands beside this file, which is no package
-import strategies
-
 from router.matcher import Matcher
 from router.pattern import compile_pattern, parse_pattern_text
 from router.values import parse_exact
+from tests.router import naive_matcher as naive
+from tests.router import pattern_strategies as strategies
 
 # `NBTEST_EXAMPLES=20` looks for twenty times as long.
 MORE = int(os.environ.get("NBTEST_EXAMPLES", "1"))
 quick = settings(
-    max_examples=25 * MORE, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=12 * MORE, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 rule_sets = st.lists(strategies.patterns, max_size=8)
 
 
 @given(pattern=strategies.patterns, event=strategies.events)
-@settings(quick, max_examples=100 * MORE)
+@settings(quick, max_examples=60 * MORE)
 def test_a_pattern_matches_as_the_naive_matcher_says(pattern, event):
     expected = naive.matches(pattern, event)
 
@@ -150,7 +147,7 @@ def test_a_large_index_that_changes_all_the_time_agrees_with_the_naive_matcher(s
 
 
 def test_thousands_of_rules_on_one_field_are_found_added_and_removed():
-    patterns = {f"r{at}": compile_pattern({"a": [f"v{at}"], "b": [at % 3]}) for at in range(20_000)}
+    patterns = {f"r{at}": compile_pattern({"a": [f"v{at}"], "b": [at % 3]}) for at in range(5000)}
     matcher = Matcher((rule, "t", pattern) for rule, pattern in patterns.items())
 
     assert matcher.match("t", {"a": "v4321", "b": 4321 % 3}) == ["r4321"]

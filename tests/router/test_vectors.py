@@ -1,18 +1,13 @@
 """The project's own table of vectors, through one pattern, the index and the naive matcher."""
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-import naive  # it stands beside this file, which is no package
-import vectors
 
 from router.matcher import Matcher
 from router.operators import OPERATORS
 from router.pattern import compile_pattern
 from schemas.errors import Invalid
+from tests.router import naive_matcher as naive
+from tests.router import pattern_vectors as vectors
 
 GOOD = list(vectors.all_vectors())
 

@@ -1,5 +1,7 @@
 """The project's own table of pattern vectors: every operator, good and bad."""
 
+import datetime as dt
+
 MISSING = object()
 E = dict  # an element written as E(prefix="x") reads better than a literal among so many
 
@@ -357,6 +359,8 @@ BAD = [
     ({f"f{at}": {"$or": [{"a": [1]}, {"b": [1]}]} for at in range(10)}, "1024 branches or more, the most is 512"),
     ({"a": [{"wildcard": f"*{at}*"} for at in range(65)]}, "65 wildcards in one pattern, the most is 64"),
     ({"a": list(range(10_001))}, "more than 10000 alternatives"),
+    ({"a": [dt.date(2026, 11, 21)]}, "a[0]: wants a JSON value, not date; a date is written in quotes"),
+    ({"a": [{"prefix": dt.date(2026, 11, 21)}]}, "wants a string, not date"),
     ([], "a pattern is an object, not an array"),
     ("x", "a pattern is an object, not a string (x)"),
 ]

@@ -87,18 +87,20 @@ def holds(element, value):
         compare = {"=": "__eq__", "<": "__lt__", "<=": "__le__", ">": "__gt__", ">=": "__ge__"}
         pairs = zip(wanted[::2], wanted[1::2], strict=True)
         return is_number(value) and all(getattr(float(value), compare[sign])(float(bound)) for sign, bound in pairs)
-    if not isinstance(value, str):
-        return False
+    return isinstance(value, str) and holds_text(operator, wanted, value)
+
+
+def holds_text(operator, wanted, value):
+    """The operators that take strings only."""
     if operator == "cidr":
         found = address(value) if "." in value or ":" in value else None
         return found is not None and found in ipaddress.ip_network(wanted, strict=False)
     if isinstance(wanted, dict):
         ends = {"prefix": (r"\A", ""), "suffix": ("", r"\Z")}[operator]
         return in_any_case(wanted["equals-ignore-case"], *ends).search(value) is not None
-    if operator == "equals-ignore-case":
-        return in_any_case(wanted).search(value) is not None
-    if operator == "wildcard":
-        return as_regex(wanted).fullmatch(value) is not None
+    if operator in {"equals-ignore-case", "wildcard"}:
+        form = in_any_case(wanted) if operator == "equals-ignore-case" else as_regex(wanted)
+        return form.fullmatch(value) is not None
     return {"exactly": value == wanted, "prefix": value.startswith(wanted), "suffix": value.endswith(wanted)}[operator]
 
 

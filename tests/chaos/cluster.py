@@ -1,0 +1,203 @@
+"""An installation on Apache Kafka and PostgreSQL, roles apart, several of each: started, killed, frozen and looked into from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncpg
+
+from tests.chaos.system import AGENT_SECRET, CONFIG, ROOT, SOURCE_SECRET, System, free_port
+
+ROLES = ("ingest", "router", "dispatcher", "api")
+LEASE_S = 3.0
+
+
+class Role:
+    """One process of one role, with a port and a data folder that it keeps over restarts."""
+
+    def __init__(self, cluster: ClusterSystem, role: str, number: int) -> None:
+        self.cluster, self.role, self.number = cluster, role, number
+        self.name = f"{role}-{number}"
+        self.folder = cluster.folder / self.name
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.port, self.ingest_port = free_port(), free_port()
+        self.process: subprocess.Popen | None = None
+        self.log = self.folder / "nightbell.log"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return self.cluster.environment | {
+            "NIGHTBELL_DATA_DIR": str(self.folder / "data"),
+            "NIGHTBELL_INGEST_BIND": f"127.0.0.1:{self.ingest_port}",
+            "NIGHTBELL_API_BIND": f"127.0.0.1:{self.port}",
+        }
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*self.cluster.launcher, "serve", self.role],
+                cwd=ROOT, env=self.environment, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+
+    def kill(self) -> None:
+        assert self.process is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def freeze(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=40)
+
+    def close(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def get(self, path: str, timeout_s: float = 3) -> str:
+        """What this process's own listener answers."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=timeout_s) as answer:
+            return answer.read().decode()
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric over its labels."""
+        lines = [line for line in self.get("/metrics").splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+    def is_ready(self) -> bool:
+        try:
+            self.get("/readyz")
+        except OSError:
+            return False
+        return True
+
+    def tail(self, lines: int = 12) -> str:
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
+        return f"--- {self.name}\n" + "\n".join(text.splitlines()[-lines:])
+
+
+@dataclass
+class ClusterSystem(System):
+    """`log_url` and `store_url` name what runs already; `counts` says how many of each role there are."""
+
+    log_url: str = ""
+    store_url: str = ""
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ROLES, 2))
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.agent_port = free_port()
+        self.config = self.folder / "nightbell.yaml"
+        self.config.write_text(
+            CONFIG.format(source_secret=SOURCE_SECRET, agent_secret=AGENT_SECRET, agent_port=self.agent_port)
+        )
+        self.process = self.agent = None
+        self.starts = 0
+        self.master_key = base64.b64encode(secrets.token_bytes(32)).decode()
+        self.prefix = f"nb{secrets.token_hex(4)}"
+        self.key = ""
+        self.members = {role: [Role(self, role, number) for number in range(count)] for role, count in self.counts.items()}
+
+    @property
+    def roles_running(self) -> list[Role]:
+        return [member for members in self.members.values() for member in members]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        own = {
+            "NIGHTBELL_DATA_DIR": str(self.folder / "operator"),
+            "NIGHTBELL_LOG_URL": self.log_url,
+            "NIGHTBELL_STORE_URL": self.store_url,
+            "NIGHTBELL_MASTER_KEY": self.master_key,
+            "NIGHTBELL_TOPIC_PREFIX": self.prefix,
+            "NIGHTBELL_TOPIC_PARTITIONS": "4",
+            "NIGHTBELL_KAFKA_SESSION_TIMEOUT_S": "6",
+            "NIGHTBELL_SHARD_LEASE_S": str(LEASE_S),
+            "NIGHTBELL_LOG_FORMAT": "json",
+        }
+        if self.members_of("api"):
+            own["NIGHTBELL_API_URL"] = self.api_url
+        if self.key:
+            own["NIGHTBELL_API_KEY"] = self.key
+        return {k: v for k, v in os.environ.items() if not k.startswith("NIGHTBELL_")} | own | self.env
+
+    def members_of(self, role: str) -> list[Role]:
+        return getattr(self, "members", {}).get(role, [])
+
+    @property
+    def api_url(self) -> str:
+        return f"http://127.0.0.1:{self.members_of('api')[0].port}"
+
+    @property
+    def ingest_urls(self) -> list[str]:
+        return [f"http://127.0.0.1:{member.ingest_port}/in/github-chaos" for member in self.members_of("ingest")]
+
+    def install(self) -> None:
+        """The schema, and an operator's key."""
+        self.command("migrate")
+        made = self.command("keys", "create", "operator", "--local", "--role", "admin", "--json")
+        self.key = json.loads(made.stdout)["key"]
+
+    def start(self) -> None:
+        for member in self.roles_running:
+            member.start()
+
+    def apply(self) -> None:
+        self.command("apply", "-f", str(self.config))
+
+    def close(self) -> None:
+        for member in self.roles_running:
+            member.close()
+        if self.agent and self.agent.poll() is None:
+            self.agent.kill()
+            self.agent.wait()
+
+    def log_tail(self, lines: int = 12) -> str:
+        return "\n".join(member.tail(lines) for member in self.roles_running)
+
+    async def ready(self, within_s: float = 30, *members: Role) -> None:
+        deadline = asyncio.get_running_loop().time() + within_s
+        for member in members or self.roles_running:
+            while not await asyncio.to_thread(member.is_ready):
+                if member.process is not None and member.process.poll() is not None:
+                    raise AssertionError(f"{member.name} ended with {member.process.returncode}:\n{member.tail(40)}")
+                if asyncio.get_running_loop().time() > deadline:
+                    raise AssertionError(f"{member.name} is not ready within {within_s} s:\n{member.tail(40)}")
+                await asyncio.sleep(0.05)
+
+    def rows(self, sql: str) -> list[dict]:
+        async def fetched() -> list[dict[str, Any]]:
+            connection = await asyncpg.connect(self.store_url, timeout=10)
+            try:
+                return [dict(row) for row in await connection.fetch(sql)]
+            finally:
+                await connection.close()
+
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(asyncio.run, fetched()).result()
+
+
+def launcher_of(how: str) -> list[str]:
+    """The command of a build that is broken on purpose."""
+    return [sys.executable, "-m", "tests.chaos.broken", how]
