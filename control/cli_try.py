@@ -27,8 +27,9 @@ def match(
     *,
     pattern: Annotated[str | None, typer.Option("--pattern", "-p", metavar="PATTERN", help="A file, or JSON in place.")] = None,
     event: EventIn = None,
-    jsonl: # The rooms' faces are imported where they are used: most commands start faster without them.
-JsonLinesIn = None,
+    jsonl:
+    # The rooms' faces are imported where they are used: most commands start faster without them.
+    JsonLinesIn = None,
     as_json: AsJson = False,
 ) -> None:
     """Does this pattern match this event, and if not, which field?  Exit 1 says that it does not."""
@@ -105,8 +106,9 @@ def curate(
     view: Annotated[str | None, typer.Option("--view", help="With this view (JMESPath).")] = None,
     event: EventIn = None,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, help="Under this budget.")] = None,
-    jsonl: # The rooms' faces are imported where they are used: most commands start faster without them.
-JsonLinesIn = None,
+    jsonl:
+    # The rooms' faces are imported where they are used: most commands start faster without them.
+    JsonLinesIn = None,
     as_json: AsJson = False,
 ) -> None:
     """The exact bytes that the agent would get, its tokens, and what was left out; with neither, the type's default view."""

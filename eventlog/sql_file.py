@@ -15,6 +15,7 @@ import os
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from secrets import token_hex
 from typing import NamedTuple
@@ -260,6 +261,18 @@ def appended_at(connection: sqlite3.Connection, held: Held, position: int) -> in
         (held.base + position, held.base + (1 << POSITION_BITS)),
     ).fetchone()
     return int(row[0]) if row else None
+
+
+def waiting_at(path: Path, place: Place) -> tuple[int, int]:
+    """How many records a place of the log at `path` has, and when its oldest was appended (0: none): a look from outside."""
+    try:
+        with closing(open_for_reading(path)) as connection:
+            held = next((each for each in held_places(connection) if each.place == place), None)
+            if held is None or held.oldest == held.end:
+                return 0, 0
+            return held.end - held.oldest, appended_at(connection, held, held.oldest) or 0
+    except sqlite3.Error as exc:
+        raise translated(exc) from exc
 
 
 def remove(connection: sqlite3.Connection, held: Held, oldest: int, upto: int) -> int:

@@ -182,9 +182,11 @@ class EventForm(Form):
     """What a delivery says, in our words.  Every field is a list of alternatives; the first that gives text is taken."""
 
     batch: Refs = Field(
-        default=(), description="pointers with * to the items of a batch; none found: the whole body is one event"
+        default=(), description="pointers with * to items, the innermost counting; none found: the whole body is one event"
     )
-    batch_when: Conditions = Field(default=(), description="when a request is a batch at all; without: whenever the pointer leads on")
+    batch_when: Conditions = Field(
+        default=(), description="when a request is a batch at all; without: whenever the pointer leads on"
+    )
     type: Choices
     kind: Choices = Field(
         default=(), description="the canonical kind where the type alone does not tell it; otherwise [kinds] says it"

@@ -49,7 +49,7 @@ def arrivals(
     found: list[Arrived] = []
     identities: set[str] = set()
     for steps, data in items:
-        inner = base.over(data)
+        inner = base.over(data, steps)
         inner.signature, inner.claims = proof.signature, proof.claims
         if plan.skip is not None and plan.skip(inner):
             continue
@@ -81,7 +81,15 @@ def _items(request: Request, source: PreparedSource, scope: Scope) -> list[tuple
         )
         if len(found) > _MAX_ITEMS:
             raise TooLarge(f"more than {_MAX_ITEMS} items in one request")
-    return found if is_batch else [(steps, document)]
+    if not is_batch:
+        return [(steps, document)]
+    return _innermost(found) if len(source.provider.event.batch) > 1 else found
+
+
+def _innermost(found: list[tuple[Steps, Any]]) -> list[tuple[Steps, Any]]:
+    """The items that hold no other: where a change has its messages, they are the events, else the change itself is."""
+    holders = {steps[:length] for steps, _ in found for length in range(len(steps))}
+    return [(steps, item) for steps, item in found if steps not in holders]
 
 
 class _Digest:

@@ -15,11 +15,13 @@ from ingest.inbound import Request
 from ingest.prepared import PreparedSource, prepared
 from ingest.schemes.base import Clock
 from ingest.template import Scope, Template
+from payload.fields import pairs_of
 from payload.pointer import every, pointer_of, steps_of
 from payload.read import FORM, media_type
 from schemas.config import SourceSpec
 from schemas.errors import Invalid, Refused, SecretsUnavailable
 
+_IN_BODY = ("{/", "{form:", "{param:")
 _UNIQUE = uuid.UUID("b1d3c2a0-6e6a-4f0e-9d63-6e6967687462")
 
 
@@ -120,11 +122,9 @@ def _whole(
             fields = [*(field for field in fields if field[0].lower() != name.lower()), (name, text)]
         elif place.startswith("{query:"):
             url += ("&" if "?" in url else "?") + urlencode({_named(place[7:-1], source): text})
-        elif place.startswith(("{form:", "{param:")):
-            body += b"&" + urlencode({place.partition(":")[2][:-1]: text}).encode()
-        elif place.startswith("{/") and place != _time_place(check):
-            body = with_value(request, body, place[1:-1], text)
-        elif not place.startswith(("{sig:", "{/")):
+        elif place.startswith(_IN_BODY) and place != _time_place(check):
+            body = _with_text(request, body, place, text)
+        elif not place.startswith(("{sig:", *_IN_BODY)):
             raise ValueError(f"a signature in {place} cannot be placed")
     return Request(request.method, url, fields, body)
 
@@ -146,11 +146,22 @@ def _time_place(check: CompiledCheck) -> str:
 def _with_time(check: CompiledCheck, request: Request, now_ms: int) -> bytes:
     """The body, with the signed time in it where that is its place: as a number where one stood there."""
     place = _time_place(check)
-    if check.check.time is None or not place.startswith("{/"):
+    if check.check.time is None or not place.startswith(_IN_BODY):
         return request.body
     stamp = Clock(check.check.time).written(now_ms)
-    is_number = isinstance(request.at(place[1:-1]), int)
-    return with_value(request, request.body, place[1:-1], int(stamp) if is_number else stamp)
+    if place.startswith("{/") and isinstance(request.at(place[1:-1]), int):
+        return with_value(request, request.body, place[1:-1], int(stamp))
+    return _with_text(request, request.body, place, stamp)
+
+
+def _with_text(request: Request, body: bytes, place: str, text: str) -> bytes:
+    """`body` with `text` at a place in it: a pointer, a form field, or a parameter of either."""
+    if place.startswith("{/"):
+        return with_value(request, body, place[1:-1], text)
+    name = place.partition(":")[2].removesuffix("}")
+    if media_type(request.content_type).endswith("json"):
+        return with_value(request, body, pointer_of((name,)), text)
+    return urlencode([*((key, value) for key, value in pairs_of(body) if key != name), (name, text)]).encode()
 
 
 def urlencoded(request: Request) -> Request:

@@ -12,11 +12,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import structlog
 
 from eventlog.log import EventLog
+from eventlog.sql_file import waiting_at
 from ingest.book import Book
 from ingest.metrics import SpoolMetrics
 from ingest.ports import Log
@@ -211,6 +213,18 @@ class Spool:
     async def aclose(self) -> None:
         """Close the file; what it holds stays for the next process."""
         await self._held.aclose()
+
+
+class Waiting(NamedTuple):
+    """What lies in a spool's file."""
+
+    records: int
+    oldest_ms: int
+
+
+def spooled(path: Path) -> Waiting:
+    """What lies in the spool at `path`, whether a process has it open or not."""
+    return Waiting(*waiting_at(path, PLACE)) if path.exists() else Waiting(0, 0)
 
 
 def waves(records: Sequence[Record]) -> list[list[Record]]:

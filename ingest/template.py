@@ -7,6 +7,7 @@ be missing and is then empty.  `{{` and `}}` are braces.  The references and tra
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,9 +18,10 @@ import orjson
 from ingest.inbound import Request
 from ingest.schemes.parts import PARTS
 from ingest.transforms import TRANSFORMS, Keyed
-from payload.pointer import MISSING, reach, steps_of
+from payload.pointer import MISSING, Steps, reach, steps_of
 
 Options = Mapping[str, Any]
+_RELATIVE = re.compile(r"(\d{1,3})(#|/.*)")
 Value = str | bytes | None
 
 
@@ -30,12 +32,13 @@ class Scope:
     signature header, `claims` those of a proven token, `key` the newest secret for answers that are signed.
     """
 
-    __slots__ = ("_data", "claims", "key", "options", "request", "signature", "type")
+    __slots__ = ("_data", "at", "claims", "key", "options", "request", "signature", "type")
 
     def __init__(self, request: Request, options: Options, *, data: Any = MISSING) -> None:
         self.request = request
         self.options = options
         self._data = data
+        self.at: Steps = ()  # where the item lies in the document
         self.signature: Mapping[str, str] = {}
         self.claims: Mapping[str, Any] = {}
         self.key = b""
@@ -46,9 +49,10 @@ class Scope:
         """The item, or the whole document where there is none."""
         return self.request.document() if self._data is MISSING else self._data
 
-    def over(self, data: Any) -> Scope:
-        """The same view of another item."""
+    def over(self, data: Any, at: Steps = ()) -> Scope:
+        """The same view of another item, which lies at `at`."""
         other = Scope(self.request, self.options, data=data)
+        other.at = at
         other.signature, other.claims, other.key = self.signature, self.claims, self.key
         return other
 
@@ -239,6 +243,25 @@ def _root(pointer: str) -> Part:
     return read
 
 
+def _up(text: str) -> Part:
+    """A relative JSON pointer: so many levels above the item, then on; or, with #, the name that it has there."""
+    parts = _RELATIVE.fullmatch(text)
+    if parts is None:
+        raise ValueError(f"{{up:{text}}}: write levels and a pointer (2/field), or levels and # for the name (1#)")
+    levels, steps = int(parts[1]), steps_of(parts[2].removesuffix("#"))
+    wants_name = parts[2] == "#"
+
+    def read(scope: Scope) -> Value:
+        if levels >= len(scope.at):
+            return None
+        if wants_name:
+            return scope.at[-1 - levels]
+        found = reach(scope.request.document(), (*scope.at[: len(scope.at) - levels], *steps))
+        return None if found is MISSING else found if isinstance(found, str) else _scalar(found)
+
+    return read
+
+
 def _header(name: str) -> Part:
     if name.startswith("$"):
         option = name[1:]
@@ -302,6 +325,7 @@ REFERENCES: dict[str, Callable[[str], Part]] = {
     "sig": lambda name: lambda scope: scope.signature.get(name),
     "claim": _claim,
     "root": _root,
+    "up": _up,
     "jmes": _expression,
 }
 _BARE = frozenset({"body", "method", "url", "path", "query_string", "secret", "type", "content"})

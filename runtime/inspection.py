@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from egress.guard import check_url
 from eventlog.connect import connect as connect_log
 from ingest.catalogue import check_source
+from ingest.spool import spooled
 from router.rule import compile_rule
 from runtime.clock import now_ms
 from runtime.house import log_config, make_data_dir, open_vault
+from runtime.receiving import SPOOL_FILE
 from runtime.settings import Settings
 from schemas.config import SubscriptionState
 from schemas.errors import AddressRefused, Invalid, NightbellError, NotFound
@@ -54,6 +58,8 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
         return
     async for each in _log_findings(settings):
         yield each
+    for each in _spool_findings(settings):
+        yield each
     store = connect_store(settings.store_url, read_only=True, pool_size=1)
     try:
         await store.start()
@@ -76,6 +82,43 @@ async def _log_findings(settings: Settings) -> AsyncIterator[Finding]:
         await log.aclose()
     except NightbellError as exc:
         yield _finding("error", "log", exc.detail, "is the broker running, and NIGHTBELL_LOG_URL right?")
+
+
+def _spool_findings(settings: Settings) -> Iterator[Finding]:
+    """Of this machine's spool: where it lies, and whether something waits in it."""
+    if not settings.has_spool:
+        return
+    folder = settings.spool_dir
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not os.access(there, os.W_OK):
+        yield _finding("error", "spool", f"{there} cannot be written", "NIGHTBELL_SPOOL_DIR: a folder that ingest may write")
+    if kind_of_mount(there, _mounts()) in {"tmpfs", "ramfs"}:
+        yield _finding("error", "spool", f"{there} is in memory", "NIGHTBELL_SPOOL_DIR: a folder that outlives the machine")
+    try:
+        waiting = spooled(folder / SPOOL_FILE)
+    except NightbellError as exc:
+        yield _finding("error", "spool", exc.detail, "restore the file, or recover it with sqlite3's .recover")
+        return
+    if waiting.records:
+        yield _finding(
+            "warning", "spool", f"{waiting.records} events wait, the oldest for {(now_ms() - waiting.oldest_ms) // 1000} s",
+            "they leave when the log is back and an ingest process runs on this folder",
+        )  # fmt: skip
+
+
+def _mounts() -> str:
+    path = Path("/proc/self/mounts")
+    return path.read_text() if path.exists() else ""
+
+
+def kind_of_mount(path: Path, mounts: str) -> str:
+    """The kind of file system that `path` lies on, by the text of `/proc/mounts`; empty where that does not say."""
+    longest, kind = -1, ""
+    for line in mounts.splitlines():
+        _, point, found, *_ = line.split(" ")
+        if path.absolute().is_relative_to(point) and len(point) >= longest:
+            longest, kind = len(point), found
+    return kind
 
 
 async def _store_findings(store: Store, vault: Vault) -> AsyncIterator[Finding]:

@@ -48,6 +48,7 @@ EVENTS = frozenset(
         "part_stop_timed_out",
         "library",
         # the log
+        "log_out_of_reach",
         "log_opened",
         "log_closed",
         "log_append_failed",
@@ -55,7 +56,15 @@ EVENTS = frozenset(
         "reader_stop_failed",
         "producer_replaced",
         "producer_stop_failed",
+        # the spool
+        "spool_found",
+        "spool_begins",
+        "spool_waits",
+        "spool_drained",
+        "spool_record_damaged",
+        "spool_record_refused",
         # the router
+        "router_waits",
         "rules_loaded",
         "rules_not_loaded",
         "router_fenced",

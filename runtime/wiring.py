@@ -33,6 +33,7 @@ from router.metrics import RouterMetrics
 from router.service import Router
 from runtime.clock import now_ms
 from runtime.desk import LOCAL_ADMIN, DeskApi, build_desk, config_checks, create_local_key, local_url, open_desk
+from runtime.duty import on_duty
 from runtime.health import Health, LoopLag, nightbell_version, publish_build_info
 from runtime.house import House, Needs, opened, user_agent
 from runtime.inspection import check, migrate
@@ -151,11 +152,16 @@ async def _plan_roles(plan: Plan, roles: frozenset[str]) -> None:
         keep = Keep(events_days=settings.retention_events_days, bodies_days=settings.retention_bodies_days)
         retention = Retention(house.store.engine, keep)
         outbox = Outbox(house.store.engine)
-        plan.parts += [
-            Part("outcomes", partial(publish_outcomes, log, outbox, prefix=settings.topic_prefix)),
-            Part("retention", partial(keep_to_retention, log, retention, log_days=settings.retention_log_days)),
-            Part("tending", partial(tend_store, house.store.engine, house.vault, conservation_gauge())),
-        ]
+        chores: dict[str, Callable[[], Awaitable[None]]] = {
+            "outcomes": partial(publish_outcomes, log, outbox, prefix=settings.topic_prefix),
+            "retention": partial(keep_to_retention, log, retention, log_days=settings.retention_log_days),
+            "tending": partial(tend_store, house.store.engine, house.vault, conservation_gauge()),
+        }
+        owner = owner_name(settings.instance_id)
+        for name, chore in chores.items():
+            # A file has one process; beside a database there may be several routers, and one of them is enough.
+            alone = chore if house.store.is_embedded else partial(on_duty, house.store.engine, name, owner, chore)
+            plan.parts.append(Part(name, alone))
 
 
 async def _plan_ingest(plan: Plan) -> None:

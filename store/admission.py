@@ -11,10 +11,11 @@ from sqlalchemy import bindparam, delete, select, update
 
 from schemas.errors import FencedOut
 from schemas.event import Event
+from schemas.ids import EVENT, digest_id, invocation_id
 from schemas.invocation import Admitted, Invocation, Planned, State
 from schemas.topics import Place, Record
 from store.bodies import KEEP_BODY, Compressor, digest_of
-from store.engine import AddNew, Call, Change, Engine, Notify, Put, Script, fetch
+from store.engine import AddNew, Call, Change, Each, Engine, Notify, Put, Script, fetch
 from store.prepared import Bulk, Prepared, among
 from store.tables import cursors, deaths, events, invocations, lanes, rejected, seen
 from store.texts import kept
@@ -49,6 +50,12 @@ _PASS = Prepared(
 )
 _MAKE = Bulk(cursors, "log_id", "topic", "partition", "position", then="ON CONFLICT DO NOTHING RETURNING position")
 _SEEN = Bulk(seen, "event_id", "expires_ms", then="ON CONFLICT DO NOTHING RETURNING event_id")
+_LATE = Prepared(
+    select(seen.c.event_id).where(among(seen.c.event_id, "ids"), seen.c.expires_ms <= bindparam("now")), "ids", "now"
+)
+_SEEN_AGAIN = Prepared(
+    update(seen).where(seen.c.event_id == bindparam("id_")).values(expires_ms=bindparam("until")), "until", "id_"
+)
 _EVENTS = Bulk(
     events,
     *("id", "team", "source", "provider", "family", "type", "kind", "subject", "partitionkey", "time_ms", "received_ms"),
@@ -164,11 +171,17 @@ class Admission:
         window_ms = self._window_ms
         identities = {plan.event.id: now_ms + (plan.event.identity_window_ms or window_ms) for plan in plans}
         new = {row[0] for row in (yield AddNew(_SEEN, sorted(identities.items())))}
+        news_again: set[str] = set()
+        if len(new) < len(identities):
+            news_again = yield from _expired(identities, new, now_ms)
         fresh: list[Planned] = []
         for plan in plans:
             if plan.event.id in new:
                 new.discard(plan.event.id)  # the same event twice in one batch: the first one counts
                 fresh.append(plan)
+            elif plan.event.id in news_again:
+                news_again.discard(plan.event.id)
+                fresh.append(_renamed(plan))
         if not fresh:
             return []
         rows, bodies = [], []
@@ -198,6 +211,25 @@ class Admission:
         if self._announces:
             yield Notify(WORK, ",".join(map(str, sorted({invocation.shard for _, invocation in wanted}))))
         return admitted
+
+
+def _expired(identities: Mapping[str, int], new: set[str], now_ms: int) -> Script[set[str]]:
+    """Part of a script: which of the identities that were seen before have outlived their window; they are remembered anew."""
+    known = sorted(set(identities) - new)
+    late = {row[0] for row in (yield Call(_LATE, (known, now_ms)))}
+    yield Each(_SEEN_AGAIN, [(identities[event_id], event_id) for event_id in sorted(late)])
+    return late
+
+
+def _renamed(plan: Planned) -> Planned:
+    """The plan of an equal body that came after its window: news, so the received instant joins its identity."""
+    event = replace(plan.event, id=digest_id(EVENT, plan.event.id, str(plan.event.received_ms)))
+    renamed = []
+    for planned in plan.invocations:
+        name = invocation_id(event.id, planned.subscription_uid, planned.replay_id)
+        lane = name if planned.lane == planned.id else planned.lane
+        renamed.append(replace(planned, id=name, event_id=event.id, lane=lane))
+    return replace(plan, event=event, invocations=tuple(renamed))
 
 
 def _lengthen(wanted: Iterable[Invocation]) -> Script[dict[str, int]]:

@@ -22,6 +22,21 @@ from tests.chaos.system import AGENT_SECRET, CONFIG, ROOT, SOURCE_SECRET, System
 
 ROLES = ("ingest", "router", "dispatcher", "api")
 LEASE_S = 3.0
+_PROGRESS = (
+    "select (select count(*) from events) as events, "
+    "(select count(*) from invocations where state in ('queued','running','accepted','waiting')) as open"
+)
+MATE = """\
+version: 1
+agents:
+  mate: {{url: "http://127.0.0.1:{agent_port}/mate", secret: "{agent_secret}", allow_private: true, max_concurrency: 32, timeout_s: 5}}
+subscriptions:
+  twin:
+    agent: mate
+    pattern: {{type: [{{prefix: github.}}]}}
+    context: {{view: "{{ring: data.ring, key: data.key, seq: data.seq}}"}}
+    retry: {{max_attempts: 50, first_delay: 200ms, max_delay: 1s}}
+"""
 
 
 class Role:
@@ -112,6 +127,8 @@ class ClusterSystem(System):
         self.config.write_text(
             CONFIG.format(source_secret=SOURCE_SECRET, agent_secret=AGENT_SECRET, agent_port=self.agent_port)
         )
+        self.mate = self.folder / "mate.yaml"  # a second agent, so that both dispatchers have something to do
+        self.mate.write_text(MATE.format(agent_secret=AGENT_SECRET, agent_port=self.agent_port))
         self.process = self.agent = None
         self.starts = 0
         self.master_key = base64.b64encode(secrets.token_bytes(32)).decode()
@@ -159,12 +176,36 @@ class ClusterSystem(System):
         made = self.command("keys", "create", "operator", "--local", "--role", "admin", "--json")
         self.key = json.loads(made.stdout)["key"]
 
+    def start_agent(self, *extra: str) -> None:
+        super().start_agent("--agent", f"mate={AGENT_SECRET}", *extra)
+
     def start(self) -> None:
         for member in self.roles_running:
             member.start()
 
+    async def settled(self, within_s: float = 60) -> None:
+        """Until every spool is empty, nothing is open, and nothing new came for a while."""
+        quiet, before = 0, -1
+        for _ in range(int(within_s / 0.4)):
+            await asyncio.sleep(0.4)
+            waiting = await asyncio.to_thread(
+                lambda: sum(each.metric("nightbell_spool_bytes") for each in self.members["ingest"])
+            )
+            [row] = await asyncio.to_thread(self.rows, _PROGRESS)
+            is_still = not waiting and not row["open"] and row["events"] == before
+            quiet, before = quiet + 1 if is_still else 0, row["events"]
+            if quiet >= 3:
+                return
+        raise AssertionError(f"not settled within {within_s} s: {waiting} bytes spooled, {row}\n{self.log_tail()}")
+
+    def crashes(self) -> list[str]:
+        """Bugs that ended a worker, in any process."""
+        lines = [line for member in self.roles_running for line in member.log.read_text(errors="replace").splitlines()]
+        return [line[:2000] for line in lines if '"worker_crashed"' in line or '"part_stop_failed"' in line]
+
     def apply(self) -> None:
         self.command("apply", "-f", str(self.config))
+        self.command("apply", "-f", str(self.mate))
 
     def close(self) -> None:
         for member in self.roles_running:

@@ -275,7 +275,8 @@ def _core(it: Good, text: str) -> str:
     separator = it.check.check.separator
     if separator:
         entries = [entry.strip() for entry in text.split(separator)]
-        text = next(entry for entry in entries if entry.startswith(prefix))
+        # The longest: what is shorter is a time, or a dummy in a vector of several signatures.
+        text = max((entry for entry in entries if entry.startswith(prefix)), key=len)
     return text.removeprefix(prefix)
 
 

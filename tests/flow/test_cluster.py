@@ -48,7 +48,7 @@ async def test_webhooks_go_through_every_role_once_in_order_and_are_traced(clust
     await asyncio.sleep(3)
     driver.stopping.set()
     await load
-    await settled(cluster)
+    await cluster.settled()
 
     verdict = check(
         sent=cluster.ledger("sent"), acked=cluster.ledger("acked"), agent=cluster.ledger("agent"),
@@ -62,7 +62,7 @@ async def test_webhooks_go_through_every_role_once_in_order_and_are_traced(clust
         assert member.metric("nightbell_route_events_total") > 0, f"{member.name} routed nothing"
     for member in cluster.roles_running:
         assert await asyncio.to_thread(member.stop) == 0, member.tail(30)
-    assert_no_crash(cluster)
+    assert cluster.crashes() == []
 
 
 async def every_api_tells_the_same_story(cluster: ClusterSystem) -> None:
@@ -122,18 +122,3 @@ async def first_answer(cluster: ClusterSystem, ring: str, within_s: float = 10) 
                     return answer.status
             await asyncio.sleep(0.2)
     return 404
-
-
-async def settled(cluster: ClusterSystem, within_s: float = 30) -> None:
-    for _ in range(int(within_s / 0.3)):
-        await asyncio.sleep(0.3)
-        if await asyncio.to_thread(cluster.open_invocations) == 0:
-            return
-    raise AssertionError(f"never settled:\n{cluster.log_tail()}")
-
-
-def assert_no_crash(cluster: ClusterSystem) -> None:
-    for member in cluster.roles_running:
-        text = member.log.read_text()
-        assert "worker_crashed" not in text, member.tail(60)
-        assert "part_stop_failed" not in text, member.tail(60)

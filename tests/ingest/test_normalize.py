@@ -8,7 +8,7 @@ import pytest
 from ingest.inbound import Request
 from ingest.normalize import to_events
 from ingest.schemes.base import Proof
-from schemas.errors import MalformedRequest, TooLarge
+from schemas.errors import Invalid, MalformedRequest, TooLarge
 from schemas.event import Event
 from tests.fakes.provider_forms import MAC, provider, source
 
@@ -166,3 +166,38 @@ def test_a_header_that_does_not_fit_the_body_is_refused():
     assert events(made, {"issue": {}}, headers=[("X-Event", "issues")])[0].type == "made.issues"
     with pytest.raises(MalformedRequest):
         events(made, {"push": {}}, headers=[("X-Event", "issues")])
+
+
+NESTED = provider(
+    MAC,
+    event="""
+batch = ["/entry/*/changes/*", "/entry/*/changes/*/messages/*"]
+type = ["{up:1#}.{up:2/field}", "{/field}"]
+key = "{up:4/id}"
+summary = ["{up:9/id}", "{up:2/gone}", "none"]
+""",
+)
+
+
+def test_of_nested_items_the_innermost_are_the_events_and_see_what_they_lie_in():
+    document = {
+        "entry": [
+            {"id": 7, "changes": [{"field": "chat", "messages": [{"n": 1}, {"n": 2}]}, {"field": "account", "messages": []}]},
+        ]
+    }
+
+    found = events(NESTED, document)
+
+    assert [(event.type, event.pointer) for event in found] == [
+        ("made.account", "/entry/0/changes/1"),
+        ("made.messages.chat", "/entry/0/changes/0/messages/0"),
+        ("made.messages.chat", "/entry/0/changes/0/messages/1"),
+    ]
+    assert [event.partitionkey for event in found[1:]] == ["default/src/7", "default/src/7"]
+    assert {event.summary for event in found} == {"none"}
+
+
+@pytest.mark.parametrize("wrong", ["{up:a/b}", "{up:}", "{up:1#/b}", "{up:1b}"])
+def test_a_relative_pointer_that_is_none_is_said_when_the_file_is_read(wrong: str):
+    with pytest.raises(Invalid, match="up:"):
+        provider(MAC, event=f'type = "{wrong}"')

@@ -22,6 +22,8 @@ def log_calls(tree):
 
 
 def _name_of(node):
+    if isinstance(node, ast.Call):
+        return _name_of(node.func).removeprefix("get_")  # structlog.get_logger().info(…)
     return node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")
 
 
@@ -51,7 +53,14 @@ def test_no_line_has_a_field_that_is_always_blotted_out():
 
 
 @pytest.mark.parametrize(
-    "source", ["log.info('a sentence')", "self._log.warning(f'{x}')", "_LOG.error('serving', 1)", "logger.info(name)"]
+    "source",
+    [
+        "log.info('a sentence')",
+        "self._log.warning(f'{x}')",
+        "_LOG.error('serving', 1)",
+        "logger.info(name)",
+        "structlog.get_logger().info('no')",
+    ],
 )
 def test_the_search_finds_what_is_no_name(source):
     [call] = log_calls(ast.parse(source))

@@ -58,12 +58,17 @@ def test_the_envelope_is_as_the_interface_shows_it():
 
 
 @given(
-    st.text(st.characters(exclude_categories=["Cs"])), st.integers(0, 4102444800000), st.binary(max_size=50), st.text("abc/_-", min_size=1)
+    st.text(st.characters(exclude_categories=["Cs"])),
+    st.integers(0, 4102444800000),
+    st.binary(max_size=50),
+    st.text("abc/_-", min_size=1),
 )
 def test_any_event_survives_wire_and_store(text, at_ms, body, key):
     from dataclasses import replace
 
-    event = replace(FULL, subject=text, summary=text, time_ms=at_ms, received_ms=at_ms, body=body, partitionkey=key, identity_window_ms=0)
+    event = replace(
+        FULL, subject=text, summary=text, time_ms=at_ms, received_ms=at_ms, body=body, partitionkey=key, identity_window_ms=0
+    )
 
     assert from_headers(to_headers(event), body) == event
     assert from_envelope(event.envelope(), body, family=event.family, pointer=event.pointer) == event

@@ -32,7 +32,10 @@ def test_parts_do_not_run_into_one_another():
 
 
 def test_a_replay_has_an_id_of_its_own():
-    assert invocation_id("evt_a", "sub_b", "rpl_1") not in {invocation_id("evt_a", "sub_b"), invocation_id("evt_a", "sub_b", "rpl_2")}
+    assert invocation_id("evt_a", "sub_b", "rpl_1") not in {
+        invocation_id("evt_a", "sub_b"),
+        invocation_id("evt_a", "sub_b", "rpl_2"),
+    }
 
 
 def test_a_random_id_takes_enough_entropy():

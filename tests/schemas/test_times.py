@@ -23,7 +23,9 @@ def test_an_instant_without_an_offset_is_utc():
     assert ms_of("2026-11-21T10:00:00") == ms_of("2026-11-21T11:00:00+01:00")
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("250ms", 0.25), ("30s", 30), ("5m", 300), ("24h", 86400), ("7d", 604800), (2.5, 2.5), ("3", 3)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("250ms", 0.25), ("30s", 30), ("5m", 300), ("24h", 86400), ("7d", 604800), (2.5, 2.5), ("3", 3)]
+)
 def test_spans_have_units(text, seconds):
     assert seconds_of(text) == seconds
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -73,6 +74,28 @@ async def test_an_event_seen_before_gives_no_invocation(engine: Engine) -> None:
 
     assert [item.event.id for item in again] == [an_event("b").id]
     assert await rows(engine, select(func.count()).select_from(invocations)) == [(2,)]
+
+
+async def test_an_equal_body_after_its_window_is_news_with_an_id_of_its_own(engine: Engine) -> None:
+    admission = Admission(engine)
+    first = a_plan("a", key="k")
+    again = replace(
+        first, event=replace(first.event, identity_window_ms=600_000, received_ms=first.event.received_ms + 700_000)
+    )
+    await admission.admit(
+        LOG, PLACE, first=0, after=1, plans=[replace(first, event=replace(first.event, identity_window_ms=600_000))], now_ms=NOW
+    )
+
+    within = await admission.admit(LOG, PLACE, first=1, after=2, plans=[again], now_ms=NOW + 599_000)
+    after = await admission.admit(LOG, PLACE, first=2, after=3, plans=[again], now_ms=NOW + 700_000)
+    repeated = await admission.admit(LOG, PLACE, first=3, after=4, plans=[again], now_ms=NOW + 701_000)
+
+    assert within == []
+    assert [item.event.id == first.event.id for item in after] == [False]
+    assert after[0].invocation.event_id == after[0].event.id
+    assert after[0].invocation.id != first.invocations[0].id
+    assert repeated == []
+    assert await rows(engine, select(func.count()).select_from(events)) == [(2,)]
 
 
 async def test_new_rules_do_not_plan_a_seen_event_twice(engine: Engine) -> None:
