@@ -42,6 +42,9 @@ test-all: setup  ## everything, the long fault runs included
 demo: setup
 	$(BIN)/python -m examples.demo
 
+demo-cluster: setup  ## the demo on a real Kafka and a real PostgreSQL, started from wheels
+	$(BIN)/python -m examples.demo_cluster
+
 bench: setup
 	$(BIN)/python -m bench.run
 

@@ -31,15 +31,22 @@ def key_of(secret: str) -> bytes:
 class Signer:
     """Signs with every live secret of an agent, newest first, so that either end may rotate when it likes."""
 
-    __slots__ = ("_keys",)
+    __slots__ = ("_keyed",)
 
     def __init__(self, secrets: Sequence[str]) -> None:
         """Decode the secrets once.  Raises BadSetting where there is none, or one cannot be read."""
         if not secrets:
             raise BadSetting("the agent has no secret to sign with")
-        self._keys = tuple(key_of(secret) for secret in secrets)
+        # Keyed once and copied for each message: that is half the cost of a short one.
+        self._keyed = tuple(hmac.new(key_of(secret), digestmod="sha256") for secret in secrets)
 
     def sign(self, message_id: str, timestamp_s: int, body: bytes) -> str:
         """The value of `webhook-signature` (https://www.standardwebhooks.com): `v1,…` per secret, a space between."""
         signed = b"%b.%d.%b" % (message_id.encode(), timestamp_s, body)
-        return " ".join(["v1," + b64encode(hmac.digest(key, signed, "sha256")).decode() for key in self._keys])
+        return " ".join(["v1," + b64encode(_mac(keyed, signed)).decode() for keyed in self._keyed])
+
+
+def _mac(keyed: hmac.HMAC, message: bytes) -> bytes:
+    mac = keyed.copy()
+    mac.update(message)
+    return mac.digest()

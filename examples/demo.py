@@ -56,12 +56,12 @@ class Processes:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._running: list[subprocess.Popen[bytes]] = []
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str, *words: str, env: dict[str, str]) -> None:
         """Start a command."""
         with (self.folder / f"{name}.log").open("wb") as log:
-            self._running.append(subprocess.Popen(words, cwd=ROOT, env=env, stdout=log, stderr=log))
+            self._running[name] = subprocess.Popen(words, cwd=ROOT, env=env, stdout=log, stderr=log)
 
     async def told(self, name: str, pattern: str) -> str:
         """What the process prints first that `pattern` finds."""
@@ -70,15 +70,21 @@ class Processes:
             text = (self.folder / f"{name}.log").read_text(errors="replace")
             if found := re.search(pattern, text):
                 return found[1]
-            if time.monotonic() > deadline or any(process.poll() is not None for process in self._running):
+            if time.monotonic() > deadline or any(process.poll() is not None for process in self._running.values()):
                 raise Unaccounted(f"{name} did not start:\n{text[-3000:]}")
             await asyncio.sleep(0.05)
 
+    def end(self, name: str, how: signal.Signals) -> int:
+        """End one, and give its exit code."""
+        process = self._running.pop(name)
+        process.send_signal(how)
+        return process.wait(timeout=STOP_S)
+
     def stop(self) -> None:
         """Ask all to stop; end those that do not."""
-        for process in self._running:
+        for process in self._running.values():
             process.send_signal(signal.SIGTERM)
-        for process in self._running:
+        for process in self._running.values():
             try:
                 process.wait(timeout=STOP_S)
             except subprocess.TimeoutExpired:
@@ -238,11 +244,11 @@ async def run(folder: Path, count: int, console: Console, processes: Processes) 
         refused = {p.post.delivery.source for p in posted if p.status in {400, 401}}
         refusals = await refusals_of(api, refused)
     report.show(console, ledgers, refusals)
-    _show_trace(console, ledgers, env)
+    show_trace(console, ledgers, env)
     return discrepancies(ledgers)
 
 
-def _show_trace(console: Console, ledgers: Ledgers, env: dict[str, str]) -> None:
+def show_trace(console: Console, ledgers: Ledgers, env: dict[str, str]) -> None:
     """The story of one event, as the command line tells it: of one whose agent failed twice."""
     retried = [call["event"] for call in ledgers.calls if call.get("attempt", 0) > 1]
     event = (retried or [ledgers.events[0]["id"]])[0]

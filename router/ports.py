@@ -34,7 +34,7 @@ class Admission(Protocol):
     ) -> list[Admitted]:
         """Move the cursor from `first` to `after` by compare-and-set, keep the events that are new, queue their invocations.
 
-        Returns the invocations that were queued, in order; events seen before give none.  A place without a cursor has one made.
+        Returns the invocations that were queued, in order; events seen before give none.  A place without a cursor gets one.
         Raises `FencedOut` where the cursor was elsewhere: another router was here.
         """
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 
 import structlog
@@ -21,27 +22,40 @@ def app_runner(app: web.Application) -> web.BaseRunner:
 
 
 class Listener:
-    """`open` binds first and makes what it serves then, since links need the port that the system chose."""
+    """`open` binds first and makes what it serves then, since links need the port that the system chose.
+
+    Who needs the URL before there is something to serve calls `bind` itself.
+    """
 
     def __init__(self, name: str, bind: str) -> None:
         self._name, self._bind = name, bind
         self._runner: web.BaseRunner | None = None
+        self._socket: socket.socket | None = None
+        self._url = ""
 
-    async def open(self, make: Callable[[str], web.BaseRunner]) -> str:
-        """Bind, serve what `make(url)` gives, and return the URL.  Raises `BadSetting` where the address cannot be had."""
+    async def bind(self) -> str:
+        """Bind, without listening yet; the URL.  Raises `BadSetting` where the address cannot be had."""
+        if self._socket is not None:
+            return self._url
         host, port = address_of(self._bind)
         try:
             probe = await asyncio.get_running_loop().create_server(asyncio.Protocol, host, port, start_serving=False)
         except OSError as exc:
             raise BadSetting(f"cannot listen on {self._bind}: {exc.strerror or exc}") from exc
-        listening = probe.sockets[0].dup()
+        self._socket = probe.sockets[0].dup()
         probe.close()
         reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - what listens everywhere is reached here
-        bound = listening.getsockname()[1]
-        url = f"http://[{reachable}]:{bound}" if ":" in reachable else f"http://{reachable}:{bound}"
+        bound = self._socket.getsockname()[1]
+        self._url = f"http://[{reachable}]:{bound}" if ":" in reachable else f"http://{reachable}:{bound}"
+        return self._url
+
+    async def open(self, make: Callable[[str], web.BaseRunner]) -> str:
+        """Bind, serve what `make(url)` gives, and return the URL.  Raises `BadSetting` where the address cannot be had."""
+        url = await self.bind()
+        assert self._socket is not None
         self._runner = make(url)
         await self._runner.setup()
-        await web.SockSite(self._runner, listening, backlog=_BACKLOG).start()
+        await web.SockSite(self._runner, self._socket, backlog=_BACKLOG).start()
         structlog.get_logger().info("listening", what=self._name, url=url)
         print(f"{self._name} listens on {url}", flush=True)  # noqa: T201 - stdout is for who started us: with port 0 nobody else knows
         return url
@@ -51,3 +65,6 @@ class Listener:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None

@@ -69,6 +69,7 @@ class Plan:
 
     house: House
     health: Health
+    api: Listener
     parts: list[Part] = field(default_factory=list)
     ingest_url: str = ""
     router: Router | None = None
@@ -90,7 +91,7 @@ async def serve(settings: Settings, roles: frozenset[str], *, apply_files: list[
     async with AsyncExitStack() as stack:
         needs = needs_of(settings, roles)
         house = await stack.enter_async_context(opened(settings, observer=observing(), needs=needs))
-        plan = Plan(house, Health())
+        plan = Plan(house, Health(), Listener("api", settings.api_bind))
         if needs.store:
             await _first_things(house, apply_files)
         await _plan_roles(plan, roles)
@@ -138,7 +139,7 @@ async def _plan_roles(plan: Plan, roles: frozenset[str]) -> None:
     if "ingest" in roles:
         await _plan_ingest(plan)
     if "dispatcher" in roles:
-        _plan_dispatcher(plan)
+        _plan_dispatcher(plan, api_url=str(settings.api_url or await plan.api.bind()))
     if "router" in roles:
         await _plan_router(plan)
     if "dispatcher" in roles:  # stops after the router, which hands over to it
@@ -179,7 +180,7 @@ def owner_name(instance_id: str) -> str:
     return f"{instance_id}-{secrets.token_hex(4)}"
 
 
-def _plan_dispatcher(plan: Plan) -> None:
+def _plan_dispatcher(plan: Plan, *, api_url: str) -> None:
     house, settings = plan.house, plan.house.settings
     default_counter().count("")  # the vocabulary takes a second to load: not at the first delivery
     plan.dispatcher = Dispatcher(
@@ -193,7 +194,7 @@ def _plan_dispatcher(plan: Plan) -> None:
         config=DispatcherConfig(
             owner=owner_name(settings.instance_id),
             max_in_flight=settings.max_attempts_in_flight,
-            api_url=str(settings.api_url or local_url(settings.api_bind)),
+            api_url=api_url,
             user_agent=user_agent(),
             lease_ms=int(settings.shard_lease_s * 1000),
             grace_s=max(0.0, settings.drain_timeout_s - 5),
@@ -263,7 +264,6 @@ async def _plan_listener(plan: Plan, roles: frozenset[str]) -> None:
         "is_live": lambda: health.live().is_ok,
         "readiness": readiness,
     }
-    listener = Listener("api", settings.api_bind)
     bulk: BulkRunner | None = None
 
     def runner(bound: str) -> web.BaseRunner:
@@ -276,13 +276,13 @@ async def _plan_listener(plan: Plan, roles: frozenset[str]) -> None:
         gate = Gate(ring, InvocationTokens(house.vault.derived(TOKEN_PURPOSE), now_ms=now_ms))
         return app_runner(api_app(desk, authenticate=gate.caller, version=nightbell_version(), **faces))
 
-    url = await listener.open(runner)
+    url = await plan.api.open(runner)
     if "api" in roles:
         assert bulk is not None
         plan.parts.append(Part("bulk", bulk.run))
         if settings.is_embedded:
             write_secret(address_path(settings), url, replace=True)
-    plan.parts.append(Part("api", None, listener.aclose))
+    plan.parts.append(Part("api", None, plan.api.aclose))
 
 
 def _running_desk(plan: Plan, bound: str, *, nudge: Callable[[], None]) -> Desk:

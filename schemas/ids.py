@@ -25,7 +25,7 @@ def digest_id(prefix: str, *parts: str) -> str:
 
 
 def _base32(raw: bytes) -> str:
-    """The first 130 bits in lower-case base32 (RFC 4648), two characters at a time: the library's encoder takes twice as long."""
+    """The first 130 bits in lower-case base32 (RFC 4648), two characters at a time: the library's way takes twice as long."""
     number = int.from_bytes(raw[:17], "big") >> 6
     return "".join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])
 

@@ -47,17 +47,17 @@ class Scene:
 
     async def kill(self, member: Role) -> None:
         """kill -9, and start again at once."""
-        await asyncio.sleep(self.chance.uniform(0.05, 0.7))
+        await asyncio.sleep(self.chance.uniform(0.05, 1.5))
         member.kill()
         member.start()
-        await self.system.ready(40, member)
+        await self.system.ready(60, member)
 
     async def kill_everyone(self, times: int) -> None:
-        """Each role `times` times, in random order, now the one and now the other of the two."""
-        wanted = [role for role in ROLES for _ in range(times)]
-        self.chance.shuffle(wanted)
-        for role in wanted:
-            await self.kill(self.chance.choice(self.system.members[role]))
+        """`times` rounds, each of which kills one of each role at random moments, now the one and now the other of the two."""
+        for _ in range(times):
+            async with asyncio.TaskGroup() as group:
+                for role in ROLES:
+                    group.create_task(self.kill(self.chance.choice(self.system.members[role])))
 
     async def freeze(self, *members: Role, for_s: float) -> None:
         for member in members:
