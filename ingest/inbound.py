@@ -50,6 +50,11 @@ class Request:
         self._form: Pairs | None = None
         self._query: Pairs | None = None
 
+    def with_body(self, body: bytes) -> Request:
+        """The same request with another body, which has no content coding."""
+        fields = [(name, value) for name, value in self.fields if name.lower() != "content-encoding"]
+        return Request(self.method, self.url, fields, body, remote=self.remote)
+
     def values(self, name: str) -> list[str]:
         """Every value that the header came with."""
         return [value for key, value in self.fields if key.lower() == name]

@@ -34,4 +34,6 @@ def receive(request: Request, source: PreparedSource, now_ms: int, *, traceparen
             return reply
     if request.method not in provider.deliveries:
         raise WrongMethod
+    if proof.opened:
+        return arrivals(request.with_body(proof.opened), source, proof, now_ms, traceparent=traceparent)
     return arrivals(request, source, proof, now_ms, traceparent=traceparent, scope=scope)

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import orjson
 
 from ingest.catalogue import CompiledCheck
+from ingest.choices import all_of
 from ingest.inbound import Request
 from ingest.prepared import PreparedSource, prepared
 from ingest.schemes.base import Clock
@@ -126,7 +127,19 @@ def _whole(
             body = _with_text(request, body, place, text)
         elif not place.startswith(("{sig:", *_IN_BODY)):
             raise ValueError(f"a signature in {place} cannot be placed")
-    return Request(request.method, url, fields, body)
+    return _with_required(check, source, Request(request.method, url, fields, body))
+
+
+def _with_required(check: CompiledCheck, source: PreparedSource, request: Request) -> Request:
+    """The request with the headers that must equal something besides the signature (Dropbox Sign's Content-MD5)."""
+    scope = Scope(request, source.options)
+    scope.key = source.credentials.keys(check.check.key)[0] if check.scheme.needs() == "secrets" else b""
+    fields = list(request.fields)
+    for rule in check.check.require:
+        name = rule.value.removeprefix("{header:").removesuffix("}")
+        if rule.value.startswith("{header:") and name.lower() not in request.headers and all_of(rule.when)(scope):
+            fields.append((name, Template(rule.equals).text(scope) or ""))
+    return Request(request.method, request.url, fields, request.body)
 
 
 def _with_digests(check: CompiledCheck, scope: Scope) -> str:

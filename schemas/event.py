@@ -116,7 +116,7 @@ def _written(name: str, value: Any) -> str:
 
 
 def from_headers(headers: Mapping[str, str], body: bytes) -> Event:
-    """The event that `to_headers` wrote, what a newer version added passed over.  Raises ValueError where it is none of ours."""
+    """The event that `to_headers` wrote; what a newer version added is passed over.  Raises ValueError where it is not ours."""
     if headers.get("ce_nbwire") != WIRE_VERSION:
         raise ValueError(f"a record of wire version {headers.get('ce_nbwire')!r}; this build reads {WIRE_VERSION}")
     found: dict[str, Any] = {"body": body}

@@ -59,12 +59,16 @@ class Credentials:
 
 @dataclass(slots=True)
 class Proof:
-    """What a check found out: the signed time, a token's claims, the named fields of the signature, the key that fitted."""
+    """What a check found out: the signed time, a token's claims, the named fields of the signature, the key that fitted.
+
+    `opened` is the body with its sealed parts opened, where the vendor encrypts: it takes the body's place in the events.
+    """
 
     signed_ms: int = 0
     claims: Mapping[str, Any] = field(default_factory=dict)
     signature: Mapping[str, str] = field(default_factory=dict)
     key: bytes = field(default=b"", repr=False)
+    opened: bytes = field(default=b"", repr=False)
 
 
 class Scheme(Protocol):

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ingest.fileform import Check
 from ingest.schemes.base import Scheme
+from ingest.schemes.graph_rich import GraphRich
 from ingest.schemes.identity_token import IdentityToken
 from ingest.schemes.mac import Mac
 from ingest.schemes.public_key import PublicKeySignature
@@ -16,4 +17,5 @@ SCHEMES: dict[str, Callable[[Check], Scheme]] = {
     "public_key": PublicKeySignature,
     "identity_token": IdentityToken,
     "shared_secret": SharedSecret,
+    "graph_rich": GraphRich,
 }

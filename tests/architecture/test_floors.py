@@ -171,11 +171,13 @@ def test_nothing_committed_names_a_registry_host_or_a_machine_path():
     import subprocess
 
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
-    pattern = re.compile(r"(^|[^A-Za-z0-9_.])/(work|farm)/|bash_jobs|https?://[^ \"]*(/simple/|/maven2/|//registry\.)")
+    # Written in pieces, so that this file does not name them either.
+    folders, hosts = "|".join(["wo" + "rk", "fa" + "rm"]), "|".join(["/sim" + "ple/", "/mav" + "en2/", "//regi" + "stry\\."])
+    pattern = re.compile(rf'(^|[^A-Za-z0-9_.])/({folders})/|bash_j{"obs"}|https?://[^ "]*({hosts})')
     wrong = []
     for name in listed:
         path = ROOT / name
-        if name == "tests/architecture/test_floors.py" or not path.is_file() or path.stat().st_size > 2_000_000:
+        if not path.is_file() or path.stat().st_size > 2_000_000:
             continue
         text = path.read_text(errors="ignore")
         if found := pattern.search(text):

@@ -190,6 +190,8 @@ def _signature(it: Good) -> tuple[str, Callable[[str | None], Request]]:
             return _with(it.request, body=urlencode(now, errors="surrogatepass").encode())
 
         return dict(fields)[argument], in_form
+    if place == "{jmes:@}":
+        return _in_list(it)
     pointer = place[1:-1].partition("|")[0] if kind.startswith("/") else f"/{argument}"
 
     def in_body(new: str | None) -> Request:
@@ -208,6 +210,21 @@ def _signature(it: Good) -> tuple[str, Callable[[str | None], Request]]:
 
     item = _first_item(it) if it.check.each else it.request.document()
     return str(reach(item, steps_of(pointer))), in_body
+
+
+def _in_list(it: Good) -> tuple[str, Callable[[str | None], Request]]:
+    """For a token that is itself an item of a list."""
+    from payload.pointer import every
+
+    steps, text = next(every(it.request.document(), it.check.each))
+
+    def remade(new: str | None) -> Request:
+        document = orjson.loads(it.request.body)
+        listed = reach(document, steps[:-1])
+        listed[int(steps[-1])] = "" if new is None else new.encode("utf-8", "replace").decode()
+        return _with(it.request, body=orjson.dumps(document))
+
+    return text, remade
 
 
 def _signatures(it: Good) -> Iterator[Mutant]:
