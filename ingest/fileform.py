@@ -98,6 +98,11 @@ class KeySource(Form):
     path: str = Field(default="", description="a regular expression that matches the whole path")
     form: Literal["certificate", "pem", "jwks"] = "certificate"
     common_name: str = Field(default="", description="a suffix that the certificate's common name must have")
+    post: dict[str, Ref] = Field(
+        default_factory=dict,
+        description="JSON that is posted there instead of a GET, {secret} being the source's newest secret; "
+        "what stands behind a # in url then tells the keys apart, and is not sent",
+    )
 
 
 class Check(Form):

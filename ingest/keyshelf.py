@@ -25,23 +25,24 @@ class KeyShelf:
         self._kept: dict[str, tuple[int, bytes | None]] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
-    def at_hand(self, url: str) -> bytes | None:
-        """What the address gave, if that is known."""
-        found = self._kept.get(url)
+    def at_hand(self, name: str) -> bytes | None:
+        """What the address gave (`KeyNeeded.name`: mostly the address itself), if that is known."""
+        found = self._kept.get(name)
         return found[1] if found else None
 
-    async def bring(self, url: str, now_ms: int) -> None:
-        """Fetch what is not at hand.  Raises `SecretsUnavailable`."""
-        lock = self._locks.setdefault(url, asyncio.Lock())
+    async def bring(self, url: str, now_ms: int, *, name: str = "", posted: bytes = b"") -> None:
+        """Fetch what is not at hand, and keep it as `name`.  Raises `SecretsUnavailable`."""
+        name = name or url
+        lock = self._locks.setdefault(name, asyncio.Lock())
         try:
             async with lock:
-                await self._brought(url, now_ms)
+                await self._brought(url, now_ms, name, posted)
         finally:
             if not lock.locked():
-                self._locks.pop(url, None)
+                self._locks.pop(name, None)
 
-    async def _brought(self, url: str, now_ms: int) -> None:
-        found = self._kept.get(url)
+    async def _brought(self, url: str, now_ms: int, name: str, posted: bytes) -> None:
+        found = self._kept.get(name)
         if found is not None and now_ms < found[0]:
             if found[1] is None:
                 raise SecretsUnavailable("the vendor's public key could not be fetched")
@@ -49,12 +50,12 @@ class KeyShelf:
         if self._fetch is None:
             raise SecretsUnavailable("this process fetches no public keys")
         try:
-            document: bytes | None = await self._fetch(url)
+            document: bytes | None = await (self._fetch(url, posted) if posted else self._fetch(url))
         except (Busy, AgentFailed, Misconfigured):
             document = None
         while len(self._kept) >= _MOST:
             del self._kept[next(iter(self._kept))]
-        self._kept[url] = (now_ms + (_FAILED_MS if document is None else _FRESH_MS), document)
+        self._kept[name] = (now_ms + (_FAILED_MS if document is None else _FRESH_MS), document)
         if document is None:
             raise SecretsUnavailable("the vendor's public key could not be fetched")
 

@@ -78,6 +78,9 @@ class SecretShelf(Protocol):
 class Fetch(Protocol):
     """The guarded client, as ingest needs it: vendors' public keys, and confirmations that they ask for."""
 
-    async def __call__(self, url: str) -> bytes:
-        """The body of a 200 answer over https.  Raises `Busy`, `AgentFailed` or `Misconfigured`."""
+    async def __call__(self, url: str, posted: bytes = b"") -> bytes:
+        """The body of a 200 answer over https, `posted` being JSON to post there instead of a GET.
+
+        Raises `Busy`, `AgentFailed` or `Misconfigured`.
+        """
         ...

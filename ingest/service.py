@@ -122,7 +122,7 @@ class Ingest:
             try:
                 return receive(request, source, now_ms, traceparent=traceparent)
             except KeyNeeded as need:
-                await self._keys.bring(need.url, now_ms)
+                await self._keys.bring(need.url, now_ms, name=need.name, posted=need.posted)
         raise SecretsUnavailable
 
     async def _append(self, got: list[Arrived], source: PreparedSource) -> None:

@@ -46,7 +46,12 @@ class Unproven(BadSignature):
 class KeyNeeded(SecretsUnavailable):
     """The vendor's public key must be fetched first."""
 
-    def __init__(self, url: str) -> None:
-        """Name the address, checked against the provider's hosts already."""
+    def __init__(self, url: str, *, name: str = "", posted: bytes = b"") -> None:
+        """The address, checked against the provider's hosts already; `name` is what its answer is kept under.
+
+        `posted` is JSON to post there instead of a GET: it may hold a secret of the source.
+        """
         super().__init__()
         self.url = url
+        self.name = name or url
+        self.posted = posted

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
+import orjson
+
 from ingest.fileform import Check, KeySource
 from ingest.schemes.base import Credentials
 from ingest.schemes.keys import PublicKey, certificate_key, jwks_keys, kid_of, public_key
@@ -18,12 +20,13 @@ _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?\.)+[a-z]{2,}")
 class KeyRing:
     """Finds public keys."""
 
-    __slots__ = ("_fixed", "_path", "_source", "_url")
+    __slots__ = ("_fixed", "_path", "_post", "_source", "_url")
 
     def __init__(self, check: Check) -> None:
         self._fixed = [public_key(text) for text in check.keys]
         self._source = check.keys_from
         self._url = Template(check.keys_from.url) if check.keys_from else None
+        self._post = {name: Template(text) for name, text in check.keys_from.post.items()} if check.keys_from else {}
         self._path = re.compile(check.keys_from.path) if check.keys_from and check.keys_from.path else None
 
     @property
@@ -49,14 +52,15 @@ class KeyRing:
         self, source: KeySource, scope: Scope, credentials: Credentials, now_ms: int, *, kid: str
     ) -> list[PublicKey]:
         assert self._url is not None
-        url = self._url.text(scope)
-        if not url:
+        name = self._url.text(scope)
+        if not name:
             raise Unproven(Step.KEY_UNKNOWN, "the request does not name the key that it was signed with")
+        url = name.partition("#")[0] if self._post else name
         if not is_vendors(url, source.hosts, self._path):
             raise Unproven(Step.KEY_ADDRESS, "the request names a key at an address that is not the vendor's")
-        document = credentials.fetched(url)
+        document = credentials.fetched(name)
         if document is None:
-            raise KeyNeeded(url)
+            raise KeyNeeded(url, name=name, posted=self._posted(scope, credentials))
         if source.form == "certificate":
             return [certificate_key(document, now_ms=now_ms, common_name=source.common_name)]
         if source.form == "pem":
@@ -65,6 +69,17 @@ class KeyRing:
         if not named:
             raise Unproven(Step.KEY_UNKNOWN, "the token names a key that the vendor does not publish")
         return named
+
+
+    def _posted(self, scope: Scope, credentials: Credentials) -> bytes:
+        """What is posted to the vendor's address.  Raises `SecretsUnavailable` where the source lacks a part of it."""
+        if not self._post:
+            return b""
+        scope.key = credentials.usable()[0].encode()
+        found = {name: template.text(scope) for name, template in self._post.items()}
+        if None in found.values():
+            raise SecretsUnavailable("an option that the vendor's key is asked for with is not set")
+        return orjson.dumps(found)
 
 
 def _own(credentials: Credentials) -> list[tuple[str, PublicKey]]:
