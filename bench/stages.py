@@ -59,10 +59,16 @@ def stages() -> dict[str, float]:
     default_counter().count("")
     contexts = [curate(event, data, view=VIEW, max_tokens=None) for event, data in arrived]
     found = {
-        "verify and normalise": least(lambda: [receive(_fresh(r), source, NOW, traceparent=TRACE) for r in requests], per=EVENTS),
+        "verify and normalise": least(
+            lambda: [receive(_fresh(r), source, NOW, traceparent=TRACE) for r in requests], per=EVENTS
+        ),
         "headers of the record": least(lambda: [to_headers(event) for event, _ in arrived], per=EVENTS),
         "read back from the log (only to catch up)": least(
-            lambda: [(from_headers(h, e.body), view(e.body, e.datacontenttype, "")) for h, (e, _) in zip(headers, arrived, strict=True)], per=EVENTS
+            lambda: [
+                (from_headers(h, e.body), view(e.body, e.datacontenttype, ""))
+                for h, (e, _) in zip(headers, arrived, strict=True)
+            ],
+            per=EVENTS,
         ),
         "match and plan": least(lambda: [plan(e, d, rules, position=1, now_ms=NOW) for e, d in arrived], per=EVENTS),
         "curate, tokens counted": least(lambda: [curate(e, d, view=VIEW, max_tokens=None) for e, d in arrived], per=EVENTS),
@@ -78,7 +84,9 @@ def _request(shape: Shape, number: int) -> Request:
     raw = shape.request(number, number)
     head, body = raw.split(b"\r\n\r\n", 1)
     lines = [line.split(": ", 1) for line in head.decode().split("\r\n")[1:]]
-    return Request("POST", "http://127.0.0.1/in/github-bench", CIMultiDict([(name, value) for name, value in lines]).items(), body)
+    return Request(
+        "POST", "http://127.0.0.1/in/github-bench", CIMultiDict([(name, value) for name, value in lines]).items(), body
+    )
 
 
 def _fresh(request: Request) -> Request:
@@ -87,7 +95,13 @@ def _fresh(request: Request) -> Request:
 
 
 def _calls(plans: list, contexts: list) -> float:
-    target = Target(name="sink", url="http://127.0.0.1:9/", headers={}, signer=Signer(["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]), user_agent="Nightbell/bench")
+    target = Target(
+        name="sink",
+        url="http://127.0.0.1:9/",
+        headers={},
+        signer=Signer(["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]),
+        user_agent="Nightbell/bench",
+    )
     heads = [Head(p.invocations[0], p.event, 0, 0) for p in plans]
     links = Links("http://127.0.0.1/v1/events/x", "http://127.0.0.1/v1/invocations/x/complete", "nbt_" + "x" * 120)
     this = Attempt(1, NOW, NOW + 30_000)
@@ -103,7 +117,9 @@ async def _durable(found: dict[str, float], arrived: list, rules) -> None:
         log = connect_log(f"sqlite:///{folder}/log.db")
         await log.start()
         drafts = [Draft("nightbell.events.github", e.partitionkey, e.body, to_headers(e), (e, d)) for e, d in arrived]
-        found["append to the log, durable"] = await _least(lambda: _by_64(drafts, lambda draft: log.append([draft])), len(drafts))
+        found["append to the log, durable"] = await _least(
+            lambda: _by_64(drafts, lambda draft: log.append([draft])), len(drafts)
+        )
         await log.aclose()
         store = connect_store(f"sqlite:///{folder}/store.db")
         await store.start(may_migrate=True)
@@ -115,7 +131,9 @@ async def _durable(found: dict[str, float], arrived: list, rules) -> None:
         started = time.process_time()
         admitted = []
         for first in range(0, len(plans), 64):
-            admitted += await admission.admit("bench", place, first=first, after=first + 64, plans=plans[first : first + 64], now_ms=NOW)
+            admitted += await admission.admit(
+                "bench", place, first=first, after=first + 64, plans=plans[first : first + 64], now_ms=NOW
+            )
         found["admit"] = round((time.process_time() - started) / len(plans) * 1e6, 1)
         started = time.process_time()
         await _by_64(admitted, lambda item: ledger.open(_opening(item, epochs)))

@@ -83,6 +83,8 @@ def _taken(captured: Captured, spec: SourceSpec, *, now_ms: int, fetch: Fetch) -
     try:
         found = receive(_request(captured), source, now_ms, traceparent="")
     except KeyNeeded as exc:
+        if exc.posted:
+            raise  # only the server asks with a source's secret
         found = receive(_request(captured), _with_key(spec, exc.url, fetch), now_ms, traceparent="")
     if isinstance(found, Reply):
         return Verdict(ok=True, handshake=found.name or "handshake")

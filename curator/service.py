@@ -8,13 +8,13 @@ from typing import Any
 
 from curator.compose import Materials, compose
 from curator.contract import Contract, contract_of
-from curator.curate import curate
+from curator.curate import DEFAULT_MAX_TOKENS, curate
 from curator.lookups import Lookups
 from curator.metrics import observe
-from curator.ports import Facts, Found, Histories, KnownFact, PastEvent
+from curator.ports import Facts, Found, Histories, KnownFact, PastEvent, TokenCounter
 from curator.tokens import default_counter
 from schemas.config import ContextSpec, SubscriptionConfig
-from schemas.context import Curated
+from schemas.context import NO_ENVELOPE, Curated, Envelope
 from schemas.errors import NightbellError
 from schemas.event import Event
 
@@ -40,16 +40,32 @@ class Curation:
         self._contracts: dict[tuple[str, int], Contract] = {}
         default_counter()
 
-    def plain(self, subscription: SubscriptionConfig, event: Event, data: Any) -> Curated:
-        """The context of a subscription whose spec `is_plain`."""
+    def plain(
+        self, subscription: SubscriptionConfig, event: Event, data: Any, *, envelope: Envelope = NO_ENVELOPE
+    ) -> Curated:
+        """The context of a subscription whose spec `is_plain`.
+
+        The envelope is counted only where the budget may be too small for both: no text has more tokens than bytes.
+        """
         started = perf_counter()
         spec = subscription.spec.context
         made = curate(event, data, view=spec.view, max_tokens=spec.max_tokens)
+        limit = DEFAULT_MAX_TOKENS if spec.max_tokens is None else spec.max_tokens
+        if made.tokens + len(envelope.text) + envelope.spare > limit:
+            reserve = _reserve(envelope, default_counter())
+            if made.tokens + reserve > limit:
+                made = curate(event, data, view=spec.view, max_tokens=spec.max_tokens, reserve_tokens=reserve)
         observe(made, team=subscription.team, subscription=subscription.name, elapsed_s=perf_counter() - started)
         return made
 
     async def full(
-        self, subscription: SubscriptionConfig, event: Event, data: Any, *, invocation_id: str, reserve_tokens: int = 0
+        self,
+        subscription: SubscriptionConfig,
+        event: Event,
+        data: Any,
+        *,
+        invocation_id: str,
+        envelope: Envelope = NO_ENVELOPE,
     ) -> Curated:
         """The context that the subscription's contract asks for.
 
@@ -66,7 +82,7 @@ class Curation:
             materials,
             invocation_id=invocation_id,
             fence_secret=self._fence_secret,
-            reserve_tokens=reserve_tokens,
+            reserve_tokens=_reserve(envelope, contract.counter),
         )
         observe(made, team=subscription.team, subscription=subscription.name, elapsed_s=perf_counter() - started)
         return made
@@ -119,3 +135,8 @@ class Curation:
         if not spec.enrich or self._lookups is None:
             return {}
         return await self._lookups.all_of(spec.enrich, team=event.team, document=event.document(data))
+
+
+def _reserve(envelope: Envelope, counter: TokenCounter) -> int:
+    """Tokens of the budget that the envelope takes, at most."""
+    return counter.count(envelope.text.decode()) + envelope.spare

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
@@ -24,13 +24,15 @@ from dispatcher.protocols.base import (
 from dispatcher.retry import Bury, Delivered, Hold, RetryAt, Step, next_step
 from dispatcher.tenure import Tenure
 from payload.read import view
-from schemas.config import SubscriptionConfig
+from schemas.config import ContextSpec, SubscriptionConfig
+from schemas.context import Envelope
 from schemas.errors import AddressRefused, AgentFailed, Busy
 from schemas.invocation import State, Wait
 from schemas.ledger import Head, Opening, Settlement
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
 _TOKEN_SLACK_MS = 60_000
+_STORE_S = 5.0
 _MAX_WHY_CHARS = 500
 _NO_CONTEXT = Curated(b"null", 0, 0, "")
 
@@ -70,12 +72,14 @@ async def attempt(
     """
     shard = head.invocation.shard
     epoch = desk.tenure.epoch(shard)
-    if epoch is None or not _fits(desk.tenure, setting.timeout_s):
+    gathering_s = _gathering_s(subscription.spec.context)
+    if epoch is None or not _fits(desk.tenure, setting.timeout_s + gathering_s):
         return None
     began_s, started_ms = perf_counter(), desk.clock.now_ms()
     number = head.attempts + 1
     this = Attempt(number, started_ms, started_ms + round(setting.timeout_s * 1000))
-    opening = Opening(head.invocation.id, number, shard, epoch, desk.owner, started_ms, this.deadline_ms)
+    latest_ms = this.deadline_ms + round(gathering_s * 1000)
+    opening = Opening(head.invocation.id, number, shard, epoch, desk.owner, started_ms, latest_ms)
     if not await desk.ledger.open(opening):
         return None
     curated, outcome, bytes_sent = await _tried(desk, head, setting, subscription, this)
@@ -150,14 +154,19 @@ async def _tried(
     """The context, what came of the call, and how many bytes were sent."""
     if setting.protocol is None or setting.target is None:
         return _NO_CONTEXT, Outcome(MISCONFIGURED, error=setting.problem, sent=False), 0
+    links = _links(desk, head, this)
     try:
-        curated = _curated(desk, head, subscription)
+        envelope = setting.protocol.envelope(head, setting.target, links)
+        curated = await _curated(desk, head, subscription, envelope)
     except Exception as exc:  # noqa: BLE001 - a view may meet any input; one event must not end the worker for all others
         return _NO_CONTEXT, _ours(FAILED, f"{type(exc).__name__}: {exc}"), 0
     if curated.verdict != "deliver":
         # What a parked one lacks may come later, so it goes by the schedule; what is refused is refused for good.
         return curated, _ours(FAILED if curated.verdict == "park" else REJECTED, curated.reason or curated.verdict), 0
-    call = setting.protocol.build(head, curated, setting.target, _links(desk, head, this), this)
+    if not subscription.spec.context.is_plain:  # what was gathered took its time, and that is not the agent's
+        this = replace(this, deadline_ms=desk.clock.now_ms() + round(setting.timeout_s * 1000))
+        links = _links(desk, head, this)
+    call = setting.protocol.build(head, curated, setting.target, links, this)
     if desk.tenure.epoch(head.invocation.shard) is None:
         return curated, None, 0
     try:
@@ -180,11 +189,20 @@ def _ours(word: str, why: str) -> Outcome:
     return Outcome(word, error=f"context: {why}"[:_MAX_WHY_CHARS], sent=False, is_ours=True)
 
 
-def _curated(desk: Desk, head: Head, subscription: SubscriptionConfig) -> Curated:
+def _gathering_s(context: ContextSpec) -> float:
+    """How long the context may take that waits for the store and for lookups; these are asked at the same time."""
+    if context.is_plain:
+        return 0.0
+    return _STORE_S + max((lookup.timeout for lookup in context.enrich.values()), default=0.0)
+
+
+async def _curated(desk: Desk, head: Head, subscription: SubscriptionConfig, envelope: Envelope) -> Curated:
     event = head.event
     data = head.data if head.has_data else view(event.body, event.datacontenttype, event.pointer)[0]
-    context = subscription.spec.context
-    return desk.curate(event, data, view=context.view, max_tokens=context.max_tokens)
+    if subscription.spec.context.is_plain:
+        return desk.curate.plain(subscription, event, data, envelope=envelope)
+    async with asyncio.timeout(_gathering_s(subscription.spec.context)):
+        return await desk.curate.full(subscription, event, data, invocation_id=head.invocation.id, envelope=envelope)
 
 
 def _links(desk: Desk, head: Head, this: Attempt) -> Links:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from schemas.config import AgentConfig, SubscriptionConfig
+from schemas.context import NO_ENVELOPE, Envelope
 from schemas.context import Curated as Curated  # noqa: PLC0414 - part of this contract
 from schemas.event import Event
 from schemas.invocation import State
@@ -95,10 +96,24 @@ class Roster(Protocol):
 
 
 class Curator(Protocol):
-    """Builds the context; wired to `curator.curate`."""
+    """Builds the context; `curator.service.Curation` is one."""
 
-    def __call__(self, event: Event, data: Any, *, view: str | None, max_tokens: int | None) -> Curated:
-        """The context of one event, under a budget."""
+    def plain(
+        self, subscription: SubscriptionConfig, event: Event, data: Any, *, envelope: Envelope = NO_ENVELOPE
+    ) -> Curated:
+        """The context of a subscription whose spec `is_plain`, at once."""
+        ...
+
+    async def full(
+        self,
+        subscription: SubscriptionConfig,
+        event: Event,
+        data: Any,
+        *,
+        invocation_id: str,
+        envelope: Envelope = NO_ENVELOPE,
+    ) -> Curated:
+        """The context of any subscription, with the history, facts and lookups that it asks for."""
         ...
 
 

@@ -63,9 +63,9 @@ class Processes:
         with (self.folder / f"{name}.log").open("wb") as log:
             self._running[name] = subprocess.Popen(words, cwd=ROOT, env=env, stdout=log, stderr=log)
 
-    async def told(self, name: str, pattern: str) -> str:
+    async def told(self, name: str, pattern: str, *, within_s: float = START_S) -> str:
         """What the process prints first that `pattern` finds."""
-        deadline = time.monotonic() + START_S
+        deadline = time.monotonic() + within_s
         while True:
             text = (self.folder / f"{name}.log").read_text(errors="replace")
             if found := re.search(pattern, text):

@@ -51,6 +51,7 @@ from tests.servers.postgres import running_postgres
 ROLES = ("ingest", "router", "dispatcher", "api")
 EACH = 2
 LEASE_S = 5
+START_S = 120.0  # eight processes share the machine's cores
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,8 @@ async def started(processes: Processes, folder: Path, env: dict[str, str]) -> di
         processes.start(name, NIGHTBELL, "serve", role, env=env | {"NIGHTBELL_DATA_DIR": str(folder / name)})
     urls: dict[str, list[str]] = {}
     for role, name in names:
-        urls.setdefault(role, []).append(
-            await processes.told(name, rf"{'ingest' if role == 'ingest' else 'api'} listens on (http://\S+)")
-        )
+        face = "ingest" if role == "ingest" else "api"
+        urls.setdefault(role, []).append(await processes.told(name, rf"{face} listens on (http://\S+)", within_s=START_S))
     return urls
 
 

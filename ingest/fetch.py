@@ -13,8 +13,15 @@ MAX_BYTES = 64 * 1024
 def guarded(client: Client) -> Fetch:
     """A `Fetch` over `client`: https only, public addresses only, no redirects, two seconds, 64 KiB."""
 
-    async def fetch(url: str) -> bytes:
-        answer = await client.request("GET", url, timeout_s=TIMEOUT_S, max_answer_bytes=MAX_BYTES)
+    async def fetch(url: str, posted: bytes = b"") -> bytes:
+        answer = await client.request(
+            "POST" if posted else "GET",
+            url,
+            headers={"Content-Type": "application/json"} if posted else None,
+            body=posted or None,
+            timeout_s=TIMEOUT_S,
+            max_answer_bytes=MAX_BYTES,
+        )
         if answer.status != 200 or answer.truncated:  # noqa: PLR2004 - nothing but OK has a key in it
             raise AgentUnreachable(f"the vendor's address answered {answer.status}")
         return answer.body

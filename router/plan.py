@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
 from payload.pointer import MISSING, reach, steps_of
 from router.ruleset import Rule, Ruleset
 from router.values import parse_exact
@@ -18,11 +22,13 @@ def plan(
     `data` is the event's JSON view.  The ids come from the event, the subscription and the replay alone, so planning again
     gives the same.
     """
-    rules = ruleset.matching(event.team, event.document(data), exact=lambda: _exact(event, data), now_ms=now_ms)
-    return Planned(event, position, tuple(_invocation(event, rule, now_ms, replay_id) for rule in rules), data, appended_ms)
+    document = event.document(data)
+    rules = ruleset.matching(event.team, document, exact=lambda: exact_document(event, data), now_ms=now_ms)
+    planned = tuple(_invocation(event, document, rule, now_ms, replay_id) for rule in rules)
+    return Planned(event, position, planned, data, appended_ms)
 
 
-def _exact(event: Event, data: object) -> dict[str, object]:
+def exact_document(event: Event, data: object) -> dict[str, object]:
     """The document with every number as it was written: asked for only where a pattern compares one that no double holds."""
     try:
         found = reach(parse_exact(event.body), steps_of(event.pointer))
@@ -31,8 +37,9 @@ def _exact(event: Event, data: object) -> dict[str, object]:
     return event.document(data if found is MISSING else found)
 
 
-def _invocation(event: Event, rule: Rule, now_ms: int, replay_id: str) -> Invocation:
+def _invocation(event: Event, document: Mapping[str, Any], rule: Rule, now_ms: int, replay_id: str) -> Invocation:
     name = invocation_id(event.id, rule.uid, replay_id)
+    digest = "" if rule.key_of is None else _dedup_digest(rule.uid, rule.key_of(document), replay_id)
     return Invocation(
         id=name,
         team=event.team,
@@ -48,4 +55,13 @@ def _invocation(event: Event, rule: Rule, now_ms: int, replay_id: str) -> Invoca
         created_ms=now_ms,
         due_ms=now_ms,
         replay_id=replay_id,
+        dedup_digest=digest,
+        dedup_window_ms=rule.window_ms if digest else 0,
     )
+
+
+def _dedup_digest(uid: str, key: str | None, replay_id: str) -> str:
+    """The digest of a dedup key: of one subscription, and of one replay, which folds its own events among themselves."""
+    if key is None:
+        return ""
+    return sha256("\0".join((uid, replay_id, key)).encode("utf-8", "surrogatepass")).hexdigest()

@@ -8,7 +8,7 @@ from typing import Any
 
 from router.matcher import Matcher
 from router.pattern import Pattern
-from router.rule import compile_rule
+from router.rule import compile_key, compile_rule
 from schemas.config import SubscriptionConfig, SubscriptionState
 from schemas.errors import Invalid
 from schemas.ids import shard_of
@@ -27,6 +27,8 @@ class Rule:
     shard: int
     order: Order
     pattern: Pattern
+    key_of: Callable[[Mapping[str, Any]], str | None] | None = None  # what dedups, of an event's document
+    window_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ def build_ruleset(version: int, subscriptions: Iterable[SubscriptionConfig], *, 
 
 
 def _rule(config: SubscriptionConfig) -> Rule:
+    dedup = config.spec.dedup
     return Rule(
         uid=config.uid,
         team=config.team,
@@ -84,6 +87,8 @@ def _rule(config: SubscriptionConfig) -> Rule:
         shard=shard_of(config.team, config.spec.agent),
         order=config.spec.order,
         pattern=compile_rule(config.spec),
+        key_of=compile_key(dedup.key) if dedup else None,
+        window_ms=max(1, round(dedup.window * 1000)) if dedup else 0,
     )
 
 

@@ -73,9 +73,16 @@ class Fetching:
     def __init__(self, client: Client) -> None:
         self._client = client
 
-    async def __call__(self, url: str) -> bytes:
-        """The answer's body.  Raises `AddressRefused`, `AgentUnreachable`, `AgentTimedOut`."""
-        answer = await self._client.request("GET", url, timeout_s=_FETCH_S, max_answer_bytes=_FETCH_BYTES)
+    async def __call__(self, url: str, posted: bytes = b"") -> bytes:
+        """The answer's body; JSON is posted.  Raises `AddressRefused`, `AgentUnreachable`, `AgentTimedOut`."""
+        answer = await self._client.request(
+            "POST" if posted else "GET",
+            url,
+            headers={"Content-Type": "application/json"} if posted else None,
+            body=posted or None,
+            timeout_s=_FETCH_S,
+            max_answer_bytes=_FETCH_BYTES,
+        )
         if answer.status != _OK or answer.truncated:
             raise AgentUnreachable(f"the vendor's host answered {answer.status}", kind="status", sent=True)
         return answer.body

@@ -22,8 +22,8 @@ from control.auth import TOKEN_PURPOSE, Gate, InvocationTokens, KeyRing, new_key
 from control.bulk import BulkRunner
 from control.configfile import load_config
 from control.desk import Desk
-from curator.curate import curate
-from curator.tokens import default_counter
+from curator.lookups import Lookups
+from curator.service import Curation
 from dispatcher.lanes import Bounds
 from dispatcher.metrics import DispatchMetrics
 from dispatcher.service import Dispatcher, DispatcherConfig
@@ -182,12 +182,11 @@ def owner_name(instance_id: str) -> str:
 
 def _plan_dispatcher(plan: Plan, *, api_url: str) -> None:
     house, settings = plan.house, plan.house.settings
-    default_counter().count("")  # the vocabulary takes a second to load: not at the first delivery
     plan.dispatcher = Dispatcher(
         Ledger(house.store.engine),
         Roster(house.store.engine, house.vault, now_ms=now_ms),
         house.client,
-        curate=curate,
+        curate=curation_of(house.store.engine, house.vault, house.client),
         tokens=InvocationTokens(house.vault.derived(TOKEN_PURPOSE), now_ms=now_ms),
         say=_say.info,
         metrics=DispatchMetrics(REGISTRY),

@@ -117,7 +117,8 @@ class ContextSpec(Spec):
     @property
     def is_plain(self) -> bool:
         """Whether a view and a budget are all that is asked for."""
-        return self.format == "json" and not (self.required or self.history or self.facts or self.enrich or self.model)
+        asks_more = self.required or self.history or self.facts or self.enrich or self.model
+        return self.format == "json" and self.on_overflow == "cut" and not asks_more
 
 
 class SubscriptionState(StrEnum):

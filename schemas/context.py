@@ -6,6 +6,20 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Envelope:
+    """What a protocol sends beside the context, for the budget: a ceiling on the bytes as sent has room for it.
+
+    `text` is the same on every attempt, so the context is too; what varies (times, the token) has at most `spare` tokens.
+    """
+
+    text: bytes = b""
+    spare: int = 0
+
+
+NO_ENVELOPE = Envelope()
+
+
+@dataclass(frozen=True, slots=True)
 class Curated:
     """The agent's context as built by the curator: JSON bytes of its value, and what it cost.
 

@@ -51,7 +51,8 @@ class Order(StrEnum):
 class Invocation:
     """An intent as the router plans it: everything that the ledger needs to queue it.
 
-    `lane` names the queue: subscription uid and ordering key (with order `none`: the invocation's own id).
+    `lane` names the queue: subscription uid and ordering key (with order `none`: the invocation's own id).  Where the
+    subscription dedups, those of equal `dedup_digest` whose events were received within `dedup_window_ms` are one.
     """
 
     id: str
@@ -68,6 +69,8 @@ class Invocation:
     created_ms: int
     due_ms: int
     replay_id: str = ""
+    dedup_digest: str = ""
+    dedup_window_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -306,6 +306,33 @@ Index(
     sqlite_where=invocations.c.state == "buried",
 )  # dead letters
 
+# What a subscription's dedup holds: the digest names the subscription, the replay and the key.  `expires_ms` is the receipt of
+# the event that `invocation_id` stands for, and the window.
+dedups = Table(
+    "dedups",
+    metadata,
+    _text("key_digest", key=True),
+    _text("subscription_uid"),
+    _number("expires_ms"),
+    _text("invocation_id"),
+    sqlite_with_rowid=False,
+)
+Index("ix_dedups_expires", dedups.c.expires_ms)  # retention
+
+# Invocations that were planned and folded into an earlier one of the same key.
+folds = Table(
+    "folds",
+    metadata,
+    _text("id", key=True),  # of the invocation that was not queued
+    _text("event_id"),
+    _text("subscription_uid"),
+    _text("invocation_id"),  # the one that it is a duplicate of
+    _text("replay_id"),
+    _number("at_ms"),
+    sqlite_with_rowid=False,
+)
+Index("ix_folds_event", folds.c.event_id)  # trace, retention
+
 # A lane exists while it has unfinished invocations: `queued` counts them.  `due_ms` is its head's, NEVER_MS where that waits
 # until someone releases it; `hold` is why the head waits.  A lane in flight keeps its due time: its owner knows what it has.
 lanes = Table(

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from dispatcher.ports import Answered, Curated
 from dispatcher.signing import Signer
+from schemas.context import Envelope
 from schemas.errors import AddressRefused, NightbellError
 from schemas.ledger import Head
 
@@ -82,6 +83,10 @@ class Outcome:
 
 class AgentProtocol(Protocol):
     """One way of waking an agent."""
+
+    def envelope(self, head: Head, target: Target, links: Links) -> Envelope:
+        """What goes into the body beside the context, for its budget."""
+        ...
 
     def build(self, head: Head, curated: Curated, target: Target, links: Links, attempt: Attempt) -> Call:
         """The request of this attempt; the same arguments give the same bytes."""

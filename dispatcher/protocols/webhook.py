@@ -23,6 +23,7 @@ from dispatcher.protocols.base import (
     Outcome,
     Target,
 )
+from schemas.context import Envelope
 from schemas.event import Event
 from schemas.ledger import Head
 from schemas.times import iso
@@ -43,10 +44,25 @@ _WORD_BY_STATUS = {
 }
 _WORD_BY_CLASS = {2: DELIVERED, 3: MISCONFIGURED, 4: REJECTED}
 _NAMES = ("kind", "subject", "actor", "url", "summary")
+_FRAME = (
+    b'{"invocation":{"id":"","attempt":0,"agent":"","subscription":"","ordering_key":"","deadline":""},"event":,"context":,'
+    b'"links":{"event":"","complete":"","token":""}}'
+)
+_VARYING_TOKENS = 32  # the attempt's number and its deadline, a token for every character
 
 
 class Webhook:
     """The plain signed webhook of INTERFACE.md, "What an agent receives"."""
+
+    def envelope(self, head: Head, target: Target, links: Links) -> Envelope:
+        """The body without the context, and without what only this attempt has."""
+        invocation = head.invocation
+        same = (
+            (invocation.id, target.name, invocation.subscription, invocation.ordering_key),
+            _event(head.event),
+            (links.event, links.complete),
+        )
+        return Envelope(_FRAME + orjson.dumps(same), _VARYING_TOKENS + len(links.token))
 
     def build(self, head: Head, curated: Curated, target: Target, links: Links, attempt: Attempt) -> Call:
         """The signed request.  The context's bytes go in as they are, never parsed again."""

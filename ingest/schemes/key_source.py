@@ -70,7 +70,6 @@ class KeyRing:
             raise Unproven(Step.KEY_UNKNOWN, "the token names a key that the vendor does not publish")
         return named
 
-
     def _posted(self, scope: Scope, credentials: Credentials) -> bytes:
         """What is posted to the vendor's address.  Raises `SecretsUnavailable` where the source lacks a part of it."""
         if not self._post:

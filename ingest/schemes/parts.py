@@ -30,9 +30,15 @@ def form_pairs(request: Request, _argument: str, _options: Options) -> str:
     return "".join(name + value for name, value in sorted(set(request.form())))
 
 
-def php_form(request: Request, left_out: str, _options: Options) -> bytes:
-    """PHP's `serialize` of the key-sorted form, without one field, all values as strings (Paddle Classic)."""
-    fields = sorted((name, value) for name, value in dict(request.form()).items() if name != left_out)
+def php_form(request: Request, left_out: str, _options: Options) -> bytes | None:
+    """PHP's `serialize` of the key-sorted form, without one field, all values as strings (Paddle Classic).
+
+    A name that stands twice has no place in it: what is signed would be one of the two, and what is read both.
+    """
+    given = dict(request.form())
+    if len(given) != len(request.form()):
+        return None
+    fields = sorted((name, value) for name, value in given.items() if name != left_out)
     inner = b"".join(_php_string(name) + _php_string(value) for name, value in fields)
     return b"a:%d:{%s}" % (len(fields), inner)
 

@@ -73,6 +73,9 @@ def test_a_source_that_its_provider_cannot_use_is_refused(source: SourceSpec, sa
         spec("generic_token", options={"auth": "basic"}, username="u", password="p"),
         spec("standard_webhooks", public_keys=["whpk_A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg="]),
         spec("standard_webhooks", secrets=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]),
+        spec("wise"),
+        spec("wise", public_keys=["A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg="]),
+        spec("plaid", secrets=["a"], options={"client_id": "c"}),
     ],
 )
 def test_a_source_that_has_what_is_asked_for_is_fine(source: SourceSpec):

@@ -15,10 +15,12 @@ URL = "https://keys.example.com/1"
 class Vendor:
     def __init__(self) -> None:
         self.calls = 0
+        self.posted: list[bytes] = []
         self.is_down = False
 
-    async def __call__(self, url: str) -> bytes:
+    async def __call__(self, url: str, posted: bytes = b"") -> bytes:
         self.calls += 1
+        self.posted.append(posted)
         await asyncio.sleep(0)
         if self.is_down:
             raise AgentUnreachable
@@ -66,3 +68,16 @@ async def test_addresses_without_end_do_not_fill_the_memory():
 
     assert len(shelf._kept) <= 200
     assert not shelf._locks
+
+
+async def test_keys_that_are_asked_for_with_a_post_are_kept_by_their_names():
+    vendor = Vendor()
+    shelf = KeyShelf(vendor)
+
+    await shelf.bring(URL, 0, name=f"{URL}#a", posted=b'{"key_id":"a"}')
+    await shelf.bring(URL, 0, name=f"{URL}#a", posted=b'{"key_id":"a"}')
+    await shelf.bring(URL, 0, name=f"{URL}#b", posted=b'{"key_id":"b"}')
+
+    assert vendor.posted == [b'{"key_id":"a"}', b'{"key_id":"b"}']
+    assert shelf.at_hand(f"{URL}#a") == b"key"
+    assert shelf.at_hand(URL) is None

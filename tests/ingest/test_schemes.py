@@ -94,6 +94,37 @@ def test_a_key_of_the_sources_own_comes_before_any_address():
     assert got[0][0].type == "made.x"
 
 
+BY_POST = provider(
+    '[options.client_id]\nhelp = "ours"\n[[verify]]\nscheme = "public_key"\nalgorithm = "rsa_sha256"\nencoding = "base64"\n'
+    'signature = "{header:X-Sig}"\nsigned = "{body}"\n'
+    '[verify.keys_from]\nurl = "https://keys.example.com/get#{header:X-Key}"\nhosts = ["keys.example.com"]\nform = "pem"\n'
+    'post = { id = "{option:client_id}", secret = "{secret}", key = "{header:X-Key}" }\n'
+)
+
+
+def test_a_key_that_is_asked_for_with_a_secret_is_kept_under_its_own_name():
+    request = rsa_signed(b'{"type":"x"}', "k-1")
+    given = {"secrets": ["s3cret"], "options": {"client_id": "c-1"}}
+
+    with pytest.raises(KeyNeeded) as caught:
+        taken(request, source(BY_POST, **given))
+    got = taken(request, source(BY_POST, fetched={caught.value.name: PEM.encode()}.get, **given))
+
+    assert caught.value.url == "https://keys.example.com/get"
+    assert caught.value.name == "https://keys.example.com/get#k-1"
+    assert orjson.loads(caught.value.posted) == {"id": "c-1", "secret": "s3cret", "key": "k-1"}
+    assert b"s3cret" not in repr(caught.value).encode()
+    assert got[0][0].type == "made.x"
+
+
+@pytest.mark.parametrize("given", [{}, {"secrets": ["s3cret"]}, {"options": {"client_id": "c-1"}}])
+def test_a_key_is_not_asked_for_with_half_of_what_it_takes(given: dict[str, object]):
+    with pytest.raises(SecretsUnavailable) as caught:
+        taken(rsa_signed(b"{}", "k-1"), source(BY_POST, **given))
+
+    assert not isinstance(caught.value, KeyNeeded)
+
+
 ITEMS = provider(
     '[[verify]]\nscheme = "mac"\nalgorithm = "sha256"\neach = "/items/*"\nsignature = "{/sig}"\nsigned = "{/id}:{/amount?}"\n',
     event='type = "x"\nbatch = "/items/*"',
