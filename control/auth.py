@@ -97,7 +97,7 @@ def bearer_of(authorization: str | None) -> str:
 
 
 class KeyRing:
-    """The live keys, in memory; a change is seen within `fresh_s`."""
+    """The live keys, in memory; a change is seen within `fresh_s`, or at once where `notice` tells of it."""
 
     def __init__(
         self,
@@ -125,6 +125,10 @@ class KeyRing:
         if record.expires_ms and record.expires_ms <= self._now_ms():
             raise Unauthenticated
         return Caller(team=record.team, name=record.name, role=Role(record.role), agent=record.agent)
+
+    def notice(self) -> None:
+        """Keys changed: look at the next call."""
+        self._looked_at = float("-inf")
 
     async def _refresh(self) -> None:
         if self._monotonic() - self._looked_at < self._fresh_s:

@@ -120,6 +120,9 @@ async def attempt(
         bytes_sent=bytes_sent,
         tokens=curated.tokens,
         context_digest=curated.digest,
+        raw_tokens=curated.raw_tokens,
+        missing=len(curated.missing),
+        cut=len(curated.left_out),
         disable_subscription=head.invocation.subscription_uid if isinstance(step, Bury) and step.disable else "",
     )
     return Ended(outcome, step, settlement) if await settled(desk, settlement) else None

@@ -75,6 +75,11 @@ class SqlLog:
         return self._log_id
 
     @property
+    def topics(self) -> list[str]:
+        """The topics that are there."""
+        return sorted(self._partitions)
+
+    @property
     def max_record_bytes(self) -> int:
         """As the contract says."""
         return self._config.max_record_bytes

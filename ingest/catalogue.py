@@ -185,7 +185,7 @@ class Provider:
         return {check.scheme.needs() for check in self._possible(options)} - {""}
 
     def may_take(self, options: Mapping[str, Any]) -> set[str]:
-        """The fields that a source may have without need: a key of its own where the vendor publishes one, what that is got with."""
+        """The fields that a source may have without need: a key of its own, or what the vendor's key is asked for with."""
         possible = self._possible(options)
         posts = any(check.check.keys_from and check.check.keys_from.post for check in possible)
         return {"public_keys" for check in possible if check.takes_public_keys} | ({"secrets"} if posts else set())

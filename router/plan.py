@@ -64,4 +64,4 @@ def _dedup_digest(uid: str, key: str | None, replay_id: str) -> str:
     """The digest of a dedup key: of one subscription, and of one replay, which folds its own events among themselves."""
     if key is None:
         return ""
-    return sha256("\0".join((uid, replay_id, key)).encode("utf-8", "surrogatepass")).hexdigest()
+    return sha256(f"{uid}\0{replay_id}\0{key}".encode("utf-8", "surrogatepass")).hexdigest()

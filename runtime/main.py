@@ -24,6 +24,13 @@ if TYPE_CHECKING:  # what a command needs is imported where it is used, so that 
     from control.documents import Checks
     from runtime.settings import Settings
 
+MOVE_COLUMNS: tuple[Column, ...] = (
+    ("table", "table"),
+    ("rows", "rows"),
+    ("arrived", "arrived"),
+    ("digest", "digest"),
+    ("whole", "whole"),
+)
 FINDING_COLUMNS: tuple[Column, ...] = (("", "level"), ("what", "subject"), ("found", "message"), ("to mend it", "advice"))
 
 
@@ -98,6 +105,38 @@ def migrate(*, as_json: AsJson = False) -> None:
 
     answer = wait_for(migrate_store(settings()))
     Output(as_json=as_json).document(answer, lambda: Text(f"the store's schema is {answer.get('revision')}"))
+
+
+@app.command(rich_help_panel=RUN)
+def move(
+    folder: Annotated[Path, typer.Argument(metavar="DATA_DIR", help="The data folder of the stopped embedded installation.")],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Carry an embedded installation to the Kafka and PostgreSQL that the settings name, and prove that nothing is missing."""
+    from runtime.logs import configure_logs
+    from runtime.moving import move as move_all
+
+    configure_logs("warning", form=settings().log_format)
+    output = Output(as_json=as_json)
+    with output.progress("moving") as meter:
+        done: dict[str, int] = {}
+
+        def told(what: str, count: int) -> None:
+            done[what] = done.get(what, 0) + count
+            meter(sum(done.values()), 0)
+
+        carried = wait_for(move_all(settings(), folder, told=told))
+    output.items(
+        [
+            {"table": each.table, "rows": each.before.count, "arrived": each.after.count, "digest": each.after.digest[:16],
+             "whole": each.is_whole}
+            for each in carried
+        ],
+        MOVE_COLUMNS, none="there was nothing to move",
+    )  # fmt: skip
+    if not all(each.is_whole for each in carried):
+        raise no()
 
 
 @app.command(rich_help_panel=RUN)

@@ -22,8 +22,6 @@ from control.auth import TOKEN_PURPOSE, Gate, InvocationTokens, KeyRing, new_key
 from control.bulk import BulkRunner
 from control.configfile import load_config
 from control.desk import Desk
-from curator.lookups import Lookups
-from curator.service import Curation
 from dispatcher.lanes import Bounds
 from dispatcher.metrics import DispatchMetrics
 from dispatcher.service import Dispatcher, DispatcherConfig
@@ -32,6 +30,7 @@ from ingest.catalogue import catalogue
 from router.metrics import RouterMetrics
 from router.service import Router
 from runtime.clock import now_ms
+from runtime.curation import curation_of
 from runtime.desk import LOCAL_ADMIN, DeskApi, build_desk, config_checks, create_local_key, local_url, open_desk
 from runtime.duty import on_duty
 from runtime.health import Health, LoopLag, nightbell_version, publish_build_info
@@ -57,6 +56,7 @@ from store.sources import Sources
 from store.tables import ROSTER, SOURCES
 from store.takeover import take_over
 from store.upkeep import prove_master_key
+from store.versions import KEYS
 
 __all__ = ["check", "config_checks", "create_local_key", "migrate", "open_desk", "serve"]
 
@@ -150,7 +150,11 @@ async def _plan_roles(plan: Plan, roles: frozenset[str]) -> None:
     if roles != {"ingest"}:
         health.watch("store", house.store.engine.healthy)
     if "router" in roles:
-        keep = Keep(events_days=settings.retention_events_days, bodies_days=settings.retention_bodies_days)
+        keep = Keep(
+            events_days=settings.retention_events_days,
+            bodies_days=settings.retention_bodies_days,
+            dedups_days=settings.retention_log_days,
+        )
         retention = Retention(house.store.engine, keep)
         outbox = Outbox(house.store.engine)
         chores: dict[str, Callable[[], Awaitable[None]]] = {
@@ -272,6 +276,7 @@ async def _plan_listener(plan: Plan, roles: frozenset[str]) -> None:
         desk = _running_desk(plan, bound, nudge=lambda: bulk.nudge() if bulk else None)
         bulk = BulkRunner(desk)
         ring = KeyRing(desk.keys, now_ms=now_ms)
+        plan.on(KEYS, ring.notice)
         gate = Gate(ring, InvocationTokens(house.vault.derived(TOKEN_PURPOSE), now_ms=now_ms))
         return app_runner(api_app(desk, authenticate=gate.caller, version=nightbell_version(), **faces))
 

@@ -79,6 +79,9 @@ class Settlement:
     bytes_sent: int = 0
     tokens: int = 0
     context_digest: str = ""
+    raw_tokens: int = 0
+    missing: int = 0
+    cut: int = 0
     disable_subscription: str = ""
 
 

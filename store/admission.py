@@ -16,6 +16,7 @@ from schemas.invocation import Admitted, Invocation, Planned, State
 from schemas.topics import Place, Record
 from store.bodies import KEEP_BODY, Compressor, digest_of
 from store.engine import AddNew, Call, Change, Each, Engine, Notify, Put, Script, fetch
+from store.folding import folded_before, without_duplicates
 from store.prepared import Bulk, Prepared, among
 from store.tables import cursors, deaths, events, invocations, lanes, rejected, seen
 from store.texts import kept
@@ -120,7 +121,8 @@ class Admission:
     ) -> list[Admitted]:
         """Move the cursor from `first` to `after`, keep the events that are new, queue their invocations.
 
-        Returns the invocations that were queued, in order.  Raises `FencedOut` where the cursor was elsewhere.
+        Returns the invocations that were queued, in order; those that a subscription's dedup folds are not.  Raises `FencedOut`
+        where the cursor was elsewhere.
         """
 
         def script() -> Script[list[Admitted]]:
@@ -138,6 +140,7 @@ class Admission:
         def script() -> Script[list[Admitted]]:
             wanted = [(plan, invocation) for plan in plans for invocation in plan.invocations]
             known = {row[0] for row in (yield Call(_KNOWN, ([invocation.id for _, invocation in wanted],)))}
+            known |= yield from folded_before([invocation for _, invocation in wanted])
             return (yield from self._queue([(plan, inv) for plan, inv in wanted if inv.id not in known]))
 
         return await self._engine.write(script)
@@ -199,6 +202,7 @@ class Admission:
 
     def _queue(self, wanted: Sequence[tuple[Planned, Invocation]]) -> Script[list[Admitted]]:
         """Part of a script: lanes first, since their locks make `seq` the order within each; then the invocations."""
+        wanted = yield from without_duplicates(wanted)
         if not wanted:
             return []
         ahead = yield from _lengthen(invocation for _, invocation in wanted)

@@ -97,8 +97,12 @@ _CLOSE = Prepared(
         tokens=bindparam("tokens_"),
         bytes_sent=bindparam("bytes_"),
         context_digest=bindparam("context"),
+        raw_tokens=bindparam("raw_"),
+        missing=bindparam("missing_"),
+        cut=bindparam("cut_"),
     ),
-    *("ended", "came_out", "status_", "error_", "answer_", "duration", "sent_", "tokens_", "bytes_", "context", "seq_", "no"),
+    *("ended", "came_out", "status_", "error_", "answer_", "duration", "sent_", "tokens_", "bytes_", "context", "raw_"),
+    *("missing_", "cut_", "seq_", "no"),
 )
 _LANES = Prepared(
     select(lanes.c.id, lanes.c.queued).where(among(lanes.c.id, "ids")).order_by(lanes.c.id).with_for_update(), "ids"
@@ -270,6 +274,9 @@ def _closing(settlement: Settlement, seq: int) -> tuple[Any, ...]:
         settlement.tokens,
         settlement.bytes_sent,
         settlement.context_digest,
+        settlement.raw_tokens,
+        settlement.missing,
+        settlement.cut,
         seq,
         settlement.number,
     )

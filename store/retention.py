@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, bindparam, delete, exists, func, select
+from sqlalchemy import ColumnElement, Table, bindparam, delete, exists, func, select, tuple_
 
 from store.engine import Call, Change, Engine, Script, fetch
 from store.heads import ZERO
 from store.prepared import Prepared, among
-from store.tables import attempts, bodies, events, invocations, refusals, rejected, seen
+from store.tables import attempts, bodies, dedups, events, facts, folds, invocations, refusals, rejected, seen
 
 DAY_MS = 86_400_000
 SLICE = 200
@@ -28,6 +28,7 @@ class Keep:
     bodies_days: float = 14
     refusals_days: float = 14
     rejected_days: float = 30
+    dedups_days: float = 7  # beyond their windows: as long as the log may hold an event that was received within them
 
 
 _is_open = exists().where(invocations.c.event_id == events.c.id, invocations.c.ended_ms == ZERO).correlate(events)
@@ -41,6 +42,7 @@ _OLD_EVENTS = Prepared(
 _OF_EVENTS = select(invocations.c.seq).where(among(invocations.c.event_id, "ids"))
 _DROP_ATTEMPTS = Prepared(delete(attempts).where(attempts.c.invocation_seq.in_(_OF_EVENTS)), "ids")
 _DROP_INVOCATIONS = Prepared(delete(invocations).where(among(invocations.c.event_id, "ids")), "ids")
+_DROP_FOLDS = Prepared(delete(folds).where(among(folds.c.event_id, "ids")), "ids")
 _DROP_EVENTS = Prepared(delete(events).where(among(events.c.id, "ids")), "ids")
 _OLDEST_OPEN = Prepared(select(func.min(invocations.c.created_ms)).where(invocations.c.ended_ms == ZERO))
 # The whole of `seen` is walked in the order of its keys: an index on the expiry would cost every event.
@@ -66,6 +68,19 @@ def _older(table: Table, key: ColumnElement[Any], at_ms: ColumnElement[Any], ord
 _DROP_BODIES = _older(bodies, bodies.c.digest, bodies.c.last_ms, bodies.c.last_ms)
 _DROP_REFUSALS = _older(refusals, refusals.c.seq, refusals.c.at_ms, refusals.c.seq)
 _DROP_REJECTED = _older(rejected, rejected.c.seq, rejected.c.at_ms, rejected.c.seq)
+_DROP_DEDUPS = _older(dedups, dedups.c.key_digest, dedups.c.expires_ms, dedups.c.expires_ms)
+
+# Only a version that has an end goes by its age; one without stays until newer ones push it out.
+_FIRST_FACTS = (
+    select(facts.c.team, facts.c.thing, facts.c.name, facts.c.version)
+    .where(facts.c.expires_ms > ZERO, facts.c.expires_ms <= bindparam("before"))
+    .order_by(facts.c.expires_ms)
+    .limit(bindparam("limit_"))
+)
+_DROP_FACTS = Prepared(
+    delete(facts).where(tuple_(facts.c.team, facts.c.thing, facts.c.name, facts.c.version).in_(_FIRST_FACTS)),
+    *("before", "limit_"),
+)
 
 
 class Retention:
@@ -82,7 +97,9 @@ class Retention:
             "events": await self._sliced(lambda: _events(_before(now_ms, self._keep.events_days))),
             "bodies": await self._bodies(_before(now_ms, self._keep.bodies_days)),
             "seen": await self._seen(now_ms),
+            "dedups": await self._sliced(lambda: _count(_DROP_DEDUPS, _before(now_ms, self._keep.dedups_days))),
             "refusals": await self._sliced(lambda: _count(_DROP_REFUSALS, _before(now_ms, self._keep.refusals_days))),
+            "facts": await self._sliced(lambda: _count(_DROP_FACTS, now_ms)),
             "rejected": await self._sliced(lambda: _count(_DROP_REJECTED, _before(now_ms, self._keep.rejected_days))),
         }
 
@@ -119,7 +136,7 @@ def _before(now_ms: int, days: float) -> int:
 def _events(before_ms: int) -> Script[int]:
     ids = [row[0] for row in (yield Call(_OLD_EVENTS, (before_ms, SLICE)))]
     if ids:
-        for statement in (_DROP_ATTEMPTS, _DROP_INVOCATIONS, _DROP_EVENTS):
+        for statement in (_DROP_ATTEMPTS, _DROP_INVOCATIONS, _DROP_FOLDS, _DROP_EVENTS):
             yield Call(statement, (ids,))
     return len(ids)
 

@@ -247,6 +247,7 @@ events = Table(
     UniqueConstraint("id"),
 )
 Index("ix_events_admitted", events.c.admitted_ms)  # lists by time, and retention
+Index("ix_events_thing", events.c.partitionkey, events.c.seq)  # the last ones of a thing, for contexts
 
 bodies = Table(
     "bodies",
@@ -370,6 +371,9 @@ attempts = Table(
     _number("tokens"),
     _number("bytes_sent"),
     _text("context_digest"),
+    _number("raw_tokens"),  # of the vendor's whole body, estimated
+    _number("missing"),  # how much that its context asked for was not to be had
+    _number("cut"),  # how much was left out of it
     sqlite_with_rowid=False,
 )
 
@@ -408,4 +412,50 @@ progress = Table(
     _text("position"),  # where it goes on after a restart
     _number("created_ms"),
     _number("updated_ms"),
+)
+
+# --- what contexts draw on ---------------------------------------------------------------------------------------------------
+
+# Every change of a fact is a version; a value of null takes it back.
+facts = Table(
+    "facts",
+    metadata,
+    _text("team", key=True),
+    _text("thing", key=True),  # an ordering key
+    _text("name", key=True),
+    _number("version", key=True),
+    _text("value"),  # JSON
+    _text("actor"),
+    _text("invocation_id"),  # the run that it was written in; "" where none was
+    _number("at_ms"),
+    _number("expires_ms"),
+    _number("pinned"),
+    sqlite_with_rowid=False,
+)
+Index(
+    "ix_facts_expiring",
+    facts.c.expires_ms,
+    postgresql_where=facts.c.expires_ms > 0,
+    sqlite_where=facts.c.expires_ms > 0,
+)  # retention
+
+credentials = Table(
+    "credentials",
+    metadata,
+    _text("team", key=True),
+    _text("name", key=True),
+    _bytes("sealed"),
+    _number("updated_ms"),
+    sqlite_with_rowid=False,
+)
+
+# Which parts of events a subscription's agents fetched by reference: its view may want them.
+fetches = Table(
+    "fetches",
+    metadata,
+    _text("subscription_uid", key=True),
+    _text("pointer", key=True),
+    _number("count"),
+    _number("last_ms"),
+    sqlite_with_rowid=False,
 )

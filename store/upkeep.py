@@ -9,6 +9,7 @@ from sqlalchemy import bindparam, select, update
 
 from schemas.errors import BadSetting, SecretsUnavailable
 from store import agents as agent_store
+from store import credentials
 from store import sources as source_store
 from store.agents import all_agent_rows, mend_agent
 from store.audit import Act, audited
@@ -98,6 +99,7 @@ def _resealed(vault: Vault, team: str, actor: str, now_ms: int) -> Script[int]:
             signing = agent_store.unsealed_secrets(vault, agent)
             yield from mend_agent(replace(agent, sealed=agent_store.sealed_secrets(vault, agent.uid, signing)))
             count += 1
+    count += yield from credentials.resealed(vault)
     yield Change(_RESEAL, (_canary(vault), _CANARY))
     if count:
         yield from audited(Act(team, actor, "secrets.reseal", f"{count} objects", vault.key_id), at_ms=now_ms)

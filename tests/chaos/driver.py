@@ -19,9 +19,10 @@ class Driver:
     With several URLs a key keeps to one, and goes on to the next where that refuses: what a load balancer does that knows keys.
     """
 
-    def __init__(self, url: str | list[str], folder: Path, *, keys: int = 40, pause_s: float = 0.0) -> None:
+    def __init__(self, url: str | list[str], folder: Path, *, keys: int = 40, pause_s: float = 0.0, first_seq: int = 0) -> None:
         self.urls = [url] if isinstance(url, str) else list(url)
         self.keys, self.pause_s = keys, pause_s
+        self.first_seq = first_seq
         self.turns = dict.fromkeys(range(keys), 0)
         self.sent = (folder / "sent.jsonl").open("a")
         self.acked = (folder / "acked.jsonl").open("a")
@@ -41,7 +42,7 @@ class Driver:
         self.acked.close()
 
     async def _key(self, session: aiohttp.ClientSession, key: int) -> None:
-        seq = 0
+        seq = self.first_seq
         while not self.stopping.is_set():
             ring = f"ring-{key}-{seq}"
             self._write(self.sent, {"ring": ring, "key": key, "seq": seq})

@@ -452,7 +452,7 @@ async def test_a_context_that_cannot_be_made_is_a_failed_attempt_and_no_crash(wo
     def breaks(*_: Any, **__: Any) -> Any:
         raise RecursionError("deep")
 
-    object.__setattr__(dispatcher._desk, "curate", breaks)
+    world.curator.plain = breaks
     async with Running(dispatcher):
         dispatcher.offer([world.admit("bugs", "k")])
         await until(lambda: not world.ledger.unfinished)

@@ -14,7 +14,7 @@ from dispatcher.metrics import DispatchMetrics
 from dispatcher.service import Dispatcher, DispatcherConfig
 from egress.client import Client
 from schemas.invocation import State
-from tests.dispatcher.world import SECRET, FakeTokens, Running, World, curate, until
+from tests.dispatcher.world import SECRET, FakeTokens, Running, World, until
 from tests.fakes.clock import VirtualClock
 from tests.fakes.ledger import FakeLedger
 
@@ -61,7 +61,7 @@ async def test_a_real_agent_verifies_what_it_gets_on_every_attempt(agent: Any) -
     world.roster.subscription("bugs", "triage", retry={"first_delay": 0.01, "max_delay": 0.02})
     async with Client() as client:
         dispatcher = Dispatcher(
-            world.ledger, world.roster, client, curate=curate, tokens=FakeTokens(), say=lambda *_, **__: None,
+            world.ledger, world.roster, client, curate=world.curator, tokens=FakeTokens(), say=lambda *_, **__: None,
             metrics=DispatchMetrics(CollectorRegistry()),
             config=DispatcherConfig(owner="one", api_url="https://nightbell.test", user_agent="Nightbell/9.9"),
         )  # fmt: skip
@@ -91,7 +91,7 @@ async def test_an_agent_that_is_not_there_is_unreachable_and_nothing_was_sent() 
     said: list[dict[str, Any]] = []
     async with Client() as client:
         dispatcher = Dispatcher(
-            world.ledger, world.roster, client, curate=curate, tokens=FakeTokens(),
+            world.ledger, world.roster, client, curate=world.curator, tokens=FakeTokens(),
             say=lambda name, **fields: said.append({"name": name, **fields}),
             metrics=DispatchMetrics(CollectorRegistry()),
             config=DispatcherConfig(owner="one", api_url="https://nightbell.test"),

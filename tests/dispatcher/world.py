@@ -14,6 +14,7 @@ from dispatcher.metrics import DispatchMetrics
 from dispatcher.ports import Curated
 from dispatcher.service import Dispatcher, DispatcherConfig
 from schemas.config import AgentConfig, AgentSpec, SubscriptionConfig, SubscriptionSpec, SubscriptionState
+from schemas.context import Envelope
 from schemas.event import Event
 from schemas.ids import event_id, invocation_id, shard_of
 from schemas.invocation import Admitted, Invocation, Order
@@ -122,8 +123,25 @@ class FakeRoster:
         self.number += 1
 
 
-def curate(event: Event, data: Any, *, view: str | None, max_tokens: int | None) -> Curated:
-    return Curated(orjson.dumps({"n": data}), 5, 10, "d")
+class FakeCurator:
+    """Makes a context of the data alone; `verdict` is what it says of every full one."""
+
+    def __init__(self) -> None:
+        self.verdict = "deliver"
+        self.full_ones: list[str] = []
+        self.takes_s = 0.0
+
+    def plain(self, subscription: SubscriptionConfig, event: Event, data: Any, *, envelope: Envelope) -> Curated:
+        return Curated(orjson.dumps({"n": data}), 5, 10, "d")
+
+    async def full(
+        self, subscription: SubscriptionConfig, event: Event, data: Any, *, invocation_id: str, envelope: Envelope
+    ) -> Curated:
+        self.full_ones.append(invocation_id)
+        await asyncio.sleep(self.takes_s)
+        siblings = (("facts", b'{"tier":{"value":"gold"}}'),)
+        reason = "" if self.verdict == "deliver" else "required and absent: facts.plan"
+        return Curated(orjson.dumps({"n": data}), 9, 20, "f", siblings=siblings, missing=("plan",), verdict=self.verdict, reason=reason)
 
 
 class FakeTokens:
@@ -138,6 +156,7 @@ class World:
         self.clock = VirtualClock()
         self.ledger = FakeLedger(self.clock.now_ms)
         self.roster = FakeRoster()
+        self.curator = FakeCurator()
         self.caller = FakeCaller(self.clock)
         self.said: list[tuple[str, dict[str, Any]]] = []
         self.config = config
@@ -150,7 +169,7 @@ class World:
             ledger or self.ledger,
             self.roster,
             self.caller,
-            curate=curate,
+            curate=self.curator,
             tokens=FakeTokens(),
             say=lambda name, **fields: self.said.append((name, fields)),
             metrics=DispatchMetrics(CollectorRegistry()),

@@ -172,10 +172,6 @@ def test_a_route_answers(ask: Ask, world: World, made: dict[str, str]):
     status, answer = world.running.api(ask.method, path, body, key=key)
 
     shown = answer.decode() if isinstance(answer, bytes) else json.dumps(answer, ensure_ascii=False)
-    if status == 401 and ask.by == "viewer":
-        import sqlite3, sys
-        c = sqlite3.connect(f"file:{made['folder']}/data/store.db?mode=ro", uri=True)
-        print("DEBUG", made["viewer"], c.execute("select id,name,prefix,revoked_ms,expires_ms,created_ms from api_keys").fetchall(), c.execute("select * from versions").fetchall(), world.running.api("GET", "/v1/keys"), file=sys.__stderr__)
     assert status == ask.status, shown
     assert filled(ask.holds) in shown
     if status >= 400:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from router.plan import plan
 from router.ruleset import build_ruleset
-from schemas.config import SubscriptionConfig, SubscriptionSpec
+from schemas.config import DedupSpec, SubscriptionConfig, SubscriptionSpec
 from schemas.invocation import Order
 from tests.router.test_service import event, rule
 
@@ -60,3 +60,19 @@ def test_unchanged_rules_are_taken_over():
 
     assert second.rules["uid-a"] is first.rules["uid-a"]
     assert [r.name for r in second.matching("default", event(1).document({}))] == ["a"]
+
+
+def test_equal_dedup_keys_give_one_digest_of_their_subscription_and_replay():
+    spec = rule().model_copy(update={"dedup": DedupSpec(key="data.sha", window="1h")})
+    ruleset = build_ruleset(1, [config("a", spec), config("b", spec), config("c", rule())])
+
+    def digests(number: int, sha: object, replay: str = "") -> list[tuple[str, int]]:
+        planned = plan(event(number), {"sha": sha}, ruleset, position=5, now_ms=9, replay_id=replay)
+        return [(item.dedup_digest, item.dedup_window_ms) for item in planned.invocations]
+
+    (one, other, without), again = digests(1, "x"), digests(2, "x")
+    assert again == [one, other, without]
+    assert len({one[0], other[0], digests(1, "y")[0][0], digests(1, "x", "rpl_1")[0][0]}) == 4
+    assert (one[1], without) == (3_600_000, ("", 0))
+    assert digests(1, None) == [("", 0)] * 3
+    assert digests(1, "\ud800")[0][0]

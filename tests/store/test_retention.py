@@ -31,7 +31,7 @@ async def test_an_event_goes_with_its_ended_invocations_only(engine: Engine) -> 
     early = await retention.sweep(NOW + 30 * DAY_MS)
     late = await retention.sweep(NOW + 36 * DAY_MS)
 
-    assert early == {"events": 0, "bodies": 0, "seen": 0, "refusals": 0, "rejected": 0}
+    assert early == dict.fromkeys(early, 0)
     assert (late["events"], late["seen"]) == (2, 2)
     assert [await count(engine, table) for table in (events, invocations, attempts, seen)] == [1, 1, 1, 1]
 
@@ -61,4 +61,4 @@ async def test_more_than_a_slice_goes_in_one_sweep(engine: Engine) -> None:
 
     swept = await Retention(engine, KEEP, pause_s=0).sweep(NOW + 40 * DAY_MS)
 
-    assert swept == {"events": 450, "bodies": 450, "seen": 450, "refusals": 3, "rejected": 0}
+    assert swept == dict.fromkeys(swept, 0) | {"events": 450, "bodies": 450, "seen": 450, "refusals": 3}

@@ -1,0 +1,56 @@
+"""The curator as this process uses it: over the store's history and facts, with lookups that go out by the guarded client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from curator.lookups import Lookups
+from curator.ports import Reply
+from curator.service import Curation
+from egress.client import Client
+from runtime.clock import now_ms
+from store.credentials import Credentials
+from store.engine import Engine
+from store.facts import Facts
+from store.history import Histories
+from store.vault import Vault
+
+FENCE_PURPOSE = "context fence"
+
+
+def curation_of(engine: Engine, vault: Vault, client: Client | None) -> Curation:
+    """The curator over an open store.  Without a client no lookup is made: a context says that they are missing.
+
+    The fence's secret comes from the master key, so every process of an installation writes the same marks.
+    """
+    lookups = Lookups(_Way(client), Credentials(engine, vault), now_ms) if client else None
+    return Curation(
+        fence_secret=vault.derived(FENCE_PURPOSE)[0], histories=Histories(engine), facts=Facts(engine), lookups=lookups
+    )
+
+
+class _Way:
+    """The guarded client, as lookups call it: what may call private addresses may call them over http."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def __call__(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None,
+        timeout_s: float,
+        allow_private: bool,
+        max_answer_bytes: int,
+    ) -> Reply:
+        return await self._client.request(
+            method,
+            url,
+            headers=headers,
+            timeout_s=timeout_s,
+            allow_private=allow_private,
+            allow_http=allow_private,
+            max_answer_bytes=max_answer_bytes,
+        )
