@@ -10,16 +10,22 @@ from typing import Any
 import orjson
 
 from control.asked import CurateBody, EventQuery, ExplainQuery, MatchBody, Page
+from control.asked_contexts import BodyQuery
 from control.auth import Caller
+from control.callbacks import own_invocation
 from control.desk import Desk
+from control.documents import read_rule
+from control.later import later_of
 from control.shown import attempt_json, event_json, invocation_json, listed, page_by_seq, rejected_json
 from control.steps import steps_of
-from schemas.config import DEFAULT_TEAM
+from schemas.config import DEFAULT_TEAM, SubscriptionSpec
 from schemas.errors import Invalid, NotFound
 from schemas.event import Event, from_envelope
 from store.events import EventFilter, EventRow, body_of, event_page, event_row, rejected_page, states_of
+from store.fetches import note_fetch
+from store.folding import folds_of
 from store.subscriptions import SubscriptionRow, subscriptions_of
-from store.work import attempts_of, invocations_of
+from store.work import InvocationRow, attempts_of, invocations_of
 
 BODY_GONE = "body_gone"  # the flag of an event whose body's retention is over
 
@@ -55,13 +61,33 @@ async def show_event(desk: Desk, caller: Caller, *, event_id: str) -> dict[str, 
     return await document_of(desk, row)
 
 
-async def show_body(desk: Desk, caller: Caller, *, event_id: str) -> Raw:
-    """The vendor's bytes, untouched."""
+async def show_body(desk: Desk, caller: Caller, *, event_id: str, query: BodyQuery) -> Raw:
+    """The vendor's bytes, untouched; or one part of the body as JSON."""
     row = await _seen_by(desk, caller, event_id)
     body = await body_of(desk.engine, row.body_digest)
     if body is None:
         raise NotFound("this event's body is no longer kept")
-    return Raw(body, f"{row.id}.body")
+    if query.pointer is None:
+        return Raw(body, f"{row.id}.body")
+    data, _ = desk.tools.view(body, json.loads(row.envelope)["datacontenttype"], row.pointer)
+    part = orjson.dumps(_part(data, query.pointer))
+    if caller.invocation_id:
+        invocation = await own_invocation(desk, caller, caller.invocation_id)
+        uid = invocation.subscription_uid
+        await note_fetch(desk.engine, subscription_uid=uid, pointer=query.pointer, now_ms=desk.now_ms())
+    return Raw(part, f"{row.id}.json")
+
+
+def _part(data: Any, pointer: str) -> Any:
+    for raw in pointer.split("/")[1:]:
+        step = raw.replace("~1", "/").replace("~0", "~")
+        if isinstance(data, dict) and step in data:
+            data = data[step]
+        elif isinstance(data, list) and step.isascii() and step.isdigit() and int(step[:9]) < len(data):
+            data = data[int(step[:9])]
+        else:
+            raise NotFound(f"the body has no {pointer}")
+    return data
 
 
 async def trace_event(desk: Desk, caller: Caller, *, event_id: str) -> dict[str, Any]:
@@ -75,9 +101,9 @@ async def trace_event(desk: Desk, caller: Caller, *, event_id: str) -> dict[str,
     ]
     return {
         "event": {**json.loads(row.envelope), "admitted_at": event_json(row, {})["admitted_at"]},
-        "steps": steps_of(row, invocations, attempts),
+        "steps": steps_of(row, invocations, attempts, await folds_of(desk.engine, event_id)),
         "invocations": shown,
-        "misses": await _misses(desk, caller, row, planned={found.subscription for found in invocations}),
+        "misses": await _misses(desk, row, invocations),
     }
 
 
@@ -88,16 +114,17 @@ async def explain_event(desk: Desk, caller: Caller, *, event_id: str, query: Exp
     if query.subscription is not None and query.subscription not in subscriptions:
         raise NotFound(f"there is no subscription `{query.subscription}`")
     wanted = [found for name, found in subscriptions.items() if query.subscription in {None, name}]
-    document = await document_of(desk, row)
-    return listed([_explained(desk, subscription, document) for subscription in wanted])
+    told = await _explanations(desk, row, wanted, await invocations_of(desk.engine, caller.team, event_id))
+    return listed(sorted(told, key=_by_nearness))
 
 
 async def try_match(desk: Desk, caller: Caller, *, body: MatchBody) -> dict[str, Any]:
-    """Whether a pattern matches a kept event, or a document, and if not, which field does not."""
+    """Whether a rule matches a kept event, or a document, and if not, which field does not."""
+    rule = await _rule_to_try(desk, caller, body)
     document = body.event
     if isinstance(document, str):
         document = await document_of(desk, await _of_team(desk, caller, document))
-    return dict(desk.tools.match(body.pattern, document))
+    return dict(desk.tools.match(rule, document))
 
 
 async def try_curate(desk: Desk, caller: Caller, *, body: CurateBody) -> dict[str, Any]:
@@ -167,14 +194,42 @@ async def _seen_by(desk: Desk, caller: Caller, event_id: str) -> EventRow:
     return row
 
 
-async def _misses(desk: Desk, caller: Caller, row: EventRow, *, planned: set[str]) -> Sequence[Mapping[str, Any]]:
+async def _misses(desk: Desk, row: EventRow, invocations: Sequence[InvocationRow]) -> list[dict[str, Any]]:
+    """Of the subscriptions that the event gave no invocation, what kept it: nearest misses first."""
+    planned = {found.subscription_uid for found in invocations}
+    others = [found for found in (await subscriptions_of(desk.engine, row.team)).values() if found.uid not in planned]
+    return sorted(await _explanations(desk, row, others, invocations), key=_by_nearness)
+
+
+async def _explanations(
+    desk: Desk, row: EventRow, subscriptions: Sequence[SubscriptionRow], invocations: Sequence[InvocationRow]
+) -> list[dict[str, Any]]:
     document = await document_of(desk, row)
-    others = [found for name, found in (await subscriptions_of(desk.engine, caller.team)).items() if name not in planned]
-    return [_explained(desk, subscription, document) for subscription in others]
+    folds = await folds_of(desk.engine, row.id)
+    return [
+        {
+            "subscription": found.name,
+            **desk.tools.explain(found.config, document, later=later_of(row, found, invocations, folds)),
+        }
+        for found in subscriptions
+    ]
 
 
-def _explained(desk: Desk, subscription: SubscriptionRow, document: Mapping[str, Any]) -> dict[str, Any]:
-    return {"subscription": subscription.name, **desk.tools.explain(subscription.config, document)}
+def _by_nearness(verdict: Mapping[str, Any]) -> tuple[bool, float, str]:
+    """What matched first, then the misses, nearest first."""
+    return not verdict["matched"], -float(verdict.get("nearness", 0)), verdict["subscription"]
+
+
+async def _rule_to_try(desk: Desk, caller: Caller, body: MatchBody) -> SubscriptionSpec:
+    written = body.model_dump(exclude={"event", "subscription"}, exclude_none=True)
+    if body.subscription is None:
+        return read_rule(written)
+    if written:
+        raise Invalid("give a subscription's name or a rule, not both", place="/subscription")
+    kept = (await subscriptions_of(desk.engine, caller.team)).get(body.subscription)
+    if kept is None:
+        raise NotFound(f"there is no subscription `{body.subscription}`")
+    return kept.config.spec
 
 
 async def _wanted_context(desk: Desk, caller: Caller, name: str, max_tokens: int | None) -> tuple[str | None, int | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from control.advice import advice_on
 from control.asked import ApplyQuery, DeleteQuery, Page, PutQuery
 from control.auth import Caller
 from control.desk import Desk
@@ -16,13 +17,14 @@ from schemas.times import iso
 from store.acts import enable_subscription as enable_in_store
 from store.acts import rotate_secret as rotate_in_store
 from store.agents import agent_configs, agents_of, queue_of
-from store.changes import Plan
+from store.changes import Action, Plan
 from store.decide import AGENT, SOURCE, SUBSCRIPTION, Wish
 from store.events import last_received_ms
 from store.subscriptions import queued_of, subscriptions_of
 from store.tables import API, FILE
 
 _DAY_MS = 86_400_000
+_WRITTEN = frozenset({Action.CREATE, Action.UPDATE})
 
 
 async def apply_document(desk: Desk, caller: Caller, *, query: ApplyQuery, body: Any) -> dict[str, Any]:
@@ -37,7 +39,7 @@ async def apply_document(desk: Desk, caller: Caller, *, query: ApplyQuery, body:
         prune=query.prune,
         cancel=query.cancel,
     )
-    return (await _wished(desk, caller, wish, act="apply", dry_run=query.dry_run)).as_json()
+    return await _advised(desk, caller, wish, act="apply", dry_run=query.dry_run)
 
 
 async def list_sources(desk: Desk, caller: Caller, *, query: Page) -> dict[str, Any]:
@@ -147,7 +149,7 @@ async def put_subscription(desk: Desk, caller: Caller, *, name: str, query: PutQ
     spec = read_spec("subscriptions", name, body, checks=desk.checks)
     assert isinstance(spec, SubscriptionSpec)
     wish = Wish(team=caller.team, managed_by=API, subscriptions={name: spec}, force=query.force)
-    return (await _wished(desk, caller, wish, act="subscriptions.put", dry_run=query.dry_run)).as_json()
+    return await _advised(desk, caller, wish, act="subscriptions.put", dry_run=query.dry_run)
 
 
 async def delete_subscription(desk: Desk, caller: Caller, *, name: str, query: DeleteQuery) -> dict[str, Any]:
@@ -168,3 +170,11 @@ async def _deleted(desk: Desk, caller: Caller, kind: str, name: str, query: Dele
 
 async def _wished(desk: Desk, caller: Caller, wish: Wish, *, act: str, dry_run: bool) -> Plan:
     return await desk.applier.apply(wish, actor=caller.name, act=act, now_ms=desk.now_ms(), dry_run=dry_run)
+
+
+async def _advised(desk: Desk, caller: Caller, wish: Wish, *, act: str, dry_run: bool) -> dict[str, Any]:
+    """The plan, with what is probably not meant in the subscriptions that it makes or changes."""
+    plan = await _wished(desk, caller, wish, act=act, dry_run=dry_run)
+    changed = {change.name for change in plan.changes if change.action in _WRITTEN}
+    rules = {name: spec for name, spec in wish.subscriptions.items() if name in changed}
+    return {**plan.as_json(), "warnings": await advice_on(desk, caller.team, rules)}

@@ -38,6 +38,16 @@ class ObjectChange(Answer):
     notes: list[str]
 
 
+class Advice(Answer):
+    """What is probably not meant in a subscription; `code` is stable."""
+
+    subscription: str
+    code: str
+    text: str
+    path: str = ""
+    other: str = ""
+
+
 class Plan(Answer):
     """What was changed, or with `dry_run` would be.  `secrets` were made, by agent, and are shown here only."""
 
@@ -45,6 +55,7 @@ class Plan(Answer):
     changes: list[ObjectChange]
     counts: dict[str, int]
     secrets: dict[str, str]
+    warnings: list[Advice] = []
 
 
 class Kept(Answer):

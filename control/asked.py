@@ -193,9 +193,14 @@ class KeyBody(Asked):
 
 
 class MatchBody(Asked):
-    """A pattern to try on an event."""
+    """A rule to try on an event: the fields of a subscription that say which events wake it, or the name of a kept one."""
 
-    pattern: dict[str, Any]
+    pattern: dict[str, Any] | None = None
+    filters: list[dict[str, Any]] | None = None
+    cesql: str | None = None
+    when: str | None = None
+    extensions: list[str] | None = None
+    subscription: Name | None = None
     event: str | dict[str, Any] = Field(description="a kept event's id, or a whole document")
 
 

@@ -9,6 +9,7 @@ import typer
 
 from control.cli_base import ACCESS, CONFIGURED, LOOK, RUN, TRY, WORK, Commands
 from control.cli_events import events, explain, listen, trace
+from control.cli_import import import_rules
 from control.cli_keys import keys
 from control.cli_objects import agents, apply, sources, subscriptions
 from control.cli_providers import providers
@@ -39,6 +40,7 @@ app.command(rich_help_panel=LOOK)(listen)
 app.command(rich_help_panel=TRY)(match)
 app.command(rich_help_panel=TRY)(curate)
 app.command(rich_help_panel=TRY)(send)
+app.command("import-rules", rich_help_panel=TRY)(import_rules)
 app.add_typer(invocations, name="invocations", rich_help_panel=WORK)
 app.command(rich_help_panel=WORK)(redrive)
 app.command(rich_help_panel=WORK)(replay)

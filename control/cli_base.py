@@ -45,7 +45,7 @@ _ORDER = (
     *("serve", "apply", "migrate", "check"),
     *("sources", "agents", "subscriptions", "providers"),
     *("events", "trace", "explain", "listen"),
-    *("match", "curate", "send"),
+    *("match", "curate", "send", "import-rules"),
     *("invocations", "redrive", "replay"),
     *("keys",),
 )

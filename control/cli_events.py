@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
@@ -13,7 +13,7 @@ from rich.text import Text
 
 from control.cli_base import AsJson, Limit, Since, Until, ask, gather, group, instant_of, means_of, no, now_ms, quoted, wait_for
 from control.client import Api, Means, http_client, pages, reached
-from control.explained import explained
+from control.explained import explained, why_not
 from control.output import Column, Output, fields, plain
 from control.timeline import timeline
 from schemas.errors import AgentFailed
@@ -28,9 +28,11 @@ EventId = Annotated[str, typer.Argument(metavar="EVENT", help="Its id: evt_…")
 
 
 def became(event: Mapping[str, Any]) -> str:
-    """What became of an event, in a word: `unmatched`, `2 done`, `1 done, 1 waiting`."""
+    """What became of an event, in a word: `unmatched`, `folded`, `2 done`, `1 done, 1 waiting`."""
     states: Mapping[str, int] = event.get("states") or {}
-    return ", ".join(f"{number} {state}" for state, number in sorted(states.items())) or "unmatched"
+    if not states:
+        return "folded" if event.get("invocations") else "unmatched"
+    return ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
 
 
 EVENT_COLUMNS: tuple[Column, ...] = (
@@ -42,6 +44,7 @@ EVENT_COLUMNS: tuple[Column, ...] = (
     ("summary", "summary"),
 )
 POLL_PAUSE_S = 0.5
+NEAREST_SHOWN = 5
 OVERLAP_MS = 5_000  # events become visible in the order of their admission, a little after they were received
 
 
@@ -100,7 +103,7 @@ def explain(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Why each subscription did or did not match an event, by field.  With SUBSCRIPTION, exit 1 says that it did not."""
+    """Why each subscription did or did not match an event, by field: matches first, then the nearest misses.  With SUBSCRIPTION, exit 1 says that it did not."""
     answer = ask(ctx, "GET", f"/v1/events/{quoted(event)}/explain", query={"subscription": subscription})
     verdicts = answer["items"]
     out = Output(as_json=as_json)
@@ -108,11 +111,20 @@ def explain(
         for verdict in verdicts:
             out.json_line(verdict)
     elif verdicts:
-        out.show(Group(*(explained(verdict) for verdict in verdicts)))
+        out.show(verdicts_shown(verdicts))
     else:
         out.say("there are no subscriptions")
     if subscription is not None and not any(verdict.get("matched") for verdict in verdicts):
         raise no()
+
+
+def verdicts_shown(verdicts: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Verdicts for people: what matched and the nearest misses in full, of the others one line each."""
+    misses = [verdict for verdict in verdicts if not verdict.get("matched")]
+    far = [verdict for verdict in misses[NEAREST_SHOWN:] if len(verdicts) > 1]
+    shown: list[RenderableType] = [explained(verdict) for verdict in verdicts if verdict not in far]
+    shown += [Text(f"{plain(verdict.get('subscription'))}: did not match: {why_not(verdict)}", style="dim") for verdict in far]
+    return Group(*shown)
 
 
 def listen(

@@ -92,6 +92,10 @@ def plan_shown(answer: Mapping[str, Any]) -> RenderableType:
     moved = [change for change in changes if change.get("action") != "unchanged"]
     lines = [line for change in moved for line in _change_lines(change)]
     verb = "to change" if answer.get("dry_run") else "changed"
+    lines += [
+        Text(f"warning: subscription {plain(each.get('subscription'))}: {plain(each.get('text'))}", style="yellow")
+        for each in answer.get("warnings") or []
+    ]
     return Group(*lines, Text(f"{len(moved)} {verb}, {len(changes) - len(moved)} as they were"))
 
 

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from control.cli_base import AsJson, ask, bytes_of, json_lines, no, quoted
+from control.cli_base import AsJson, ask, bytes_of, json_lines, no, now_ms, quoted
 from control.explained import explained
 from control.output import Output, plain
+from control.problems import Flawed
+from schemas.config import is_name
 from schemas.errors import Invalid
+
+if TYPE_CHECKING:
+    from router.pattern import Pattern
 
 # The rooms' faces are imported where they are used: most commands start faster without them.
 JsonLinesIn = Annotated[str | None, typer.Option("--jsonl", help="A file of JSON lines (- for stdin), answered line by line.")]
+RULE_FIELDS = frozenset({"pattern", "filters", "cesql", "when", "extensions"})
 EventIn = Annotated[
     str | None, typer.Option("--event", "-e", metavar="EVENT", help="A file, - for stdin, JSON in place, or evt_….")
 ]
@@ -26,28 +33,50 @@ def match(
     ctx: typer.Context,
     *,
     pattern: Annotated[str | None, typer.Option("--pattern", "-p", metavar="PATTERN", help="A file, or JSON in place.")] = None,
+    subscription: Annotated[
+        str | None,
+        typer.Option(
+            "--subscription",
+            "-s",
+            metavar="SUBSCRIPTION",
+            help="Instead of a pattern: the name of a kept one, or one's JSON (in place or a file) with pattern, filters or "
+            "cesql, and when.",
+        ),
+    ] = None,
     event: EventIn = None,
-    jsonl:
-    # The rooms' faces are imported where they are used: most commands start faster without them.
-    JsonLinesIn = None,
+    jsonl: JsonLinesIn = None,
     as_json: AsJson = False,
 ) -> None:
-    """Does this pattern match this event, and if not, which field?  Exit 1 says that it does not."""
+    """Does this rule match this event, and if not, which field?  Exit 1 says that it does not."""
     out = Output(as_json=as_json)
     if jsonl is not None:
         _match_lines(jsonl)
         return
-    if pattern is None or event is None:
-        raise Invalid("give -p PATTERN and -e EVENT, or --jsonl FILE")
+    if (pattern is None) == (subscription is None) or event is None:
+        raise Invalid("give -p PATTERN or -s SUBSCRIPTION, and -e EVENT; or --jsonl FILE")
     from router.explain import explain as explain_match
-    from router.pattern import compile_pattern
 
-    compiled = compile_pattern(_mapping(_exact(pattern, what="the pattern"), what="the pattern"))
-    document = _event_document(ctx, event)
-    verdict = explain_match(compiled, document).as_json()
+    if pattern is not None:
+        written: Mapping[str, Any] = {"pattern": _mapping(_exact(pattern, what="the pattern"), what="the pattern")}
+    else:
+        written = _written_rule(ctx, str(subscription))
+    verdict = explain_match(_rule_of(written), _event_document(ctx, event), now_ms=now_ms()).as_json()
     out.document(verdict, lambda: explained(verdict))
     if not verdict["matched"]:
         raise no()
+
+
+def _written_rule(ctx: typer.Context, source: str) -> dict[str, Any]:
+    kept = is_name(source) and not Path(source).exists()
+    found = ask(ctx, "GET", f"/v1/subscriptions/{quoted(source)}") if kept else _exact(source, what="the subscription")
+    return {name: value for name, value in _mapping(found, what="the subscription").items() if name in RULE_FIELDS and value}
+
+
+def _rule_of(written: Mapping[str, Any]) -> Pattern:
+    from control.documents import read_rule
+    from router.rule import compile_rule
+
+    return compile_rule(read_rule(written))
 
 
 def _match_lines(source: str) -> None:
@@ -58,16 +87,20 @@ def _match_lines(source: str) -> None:
 
 
 def _matched(line: bytes) -> dict[str, Any]:
-    from router.pattern import compile_pattern
     from router.values import parse_exact
 
     try:
         wanted = parse_exact(line)
-        pattern, event = _mapping(wanted["pattern"], what="the pattern"), _mapping(wanted["event"], what="the event")
-        return {"matched": compile_pattern(pattern).matches(event)}
+        event = _mapping(wanted["event"], what="the event")
+        rule = {name: value for name, value in wanted.items() if name in RULE_FIELDS}
+        if not rule.keys() & {"pattern", "filters", "cesql"}:
+            raise KeyError("pattern")
+        return {"matched": _rule_of(rule).matches(event, now_ms=now_ms())}
+    except Flawed as exc:
+        return {"error": "; ".join(flaw.message for flaw in exc.flaws)}
     except Invalid as exc:
         return {"error": exc.detail}
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, AttributeError):
         return {"error": 'a line reads {"pattern": …, "event": …}'}
     except (ValueError, RecursionError) as exc:
         return {"error": f"not JSON: {exc}"}
@@ -106,9 +139,7 @@ def curate(
     view: Annotated[str | None, typer.Option("--view", help="With this view (JMESPath).")] = None,
     event: EventIn = None,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, help="Under this budget.")] = None,
-    jsonl:
-    # The rooms' faces are imported where they are used: most commands start faster without them.
-    JsonLinesIn = None,
+    jsonl: JsonLinesIn = None,
     as_json: AsJson = False,
 ) -> None:
     """The exact bytes that the agent would get, its tokens, and what was left out; with neither, the type's default view."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from control.auth import Caller
 from control.documents import Checks
-from schemas.config import AgentConfig, SubscriptionConfig
+from schemas.config import AgentConfig, SubscriptionConfig, SubscriptionSpec
 from schemas.event import Event
 from store.apply import Applier
 from store.audit import Act, keep_act
@@ -57,6 +57,38 @@ class Curate(Protocol):
         ...
 
 
+class Full(Curation, Protocol):
+    """A context as its subscription's contract makes it."""
+
+    @property
+    def siblings(self) -> tuple[tuple[str, bytes], ...]:
+        """What stands beside it: history, facts, what is missing, the manifest."""
+        ...
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What was asked for and is not there."""
+        ...
+
+    @property
+    def verdict(self) -> str:
+        """`deliver`, `park` or `refuse`."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why it is not delivered."""
+        ...
+
+
+class Contexts(Protocol):
+    """Makes the context that a subscription's agent gets, history, facts and lookups included."""
+
+    def __call__(self, subscription: SubscriptionConfig, event: Event, data: Any) -> Awaitable[Full]:
+        """The context of one event."""
+        ...
+
+
 class Replay(Protocol):
     """Plans events anew, with today's rules, and admits them."""
 
@@ -68,16 +100,43 @@ class Replay(Protocol):
         ...
 
 
+class Explain(Protocol):
+    """Says why a subscription matches a document, or not (`router.explain`)."""
+
+    def __call__(
+        self, subscription: SubscriptionConfig, document: Mapping[str, Any], *, later: Sequence[tuple[str, str]] = ()
+    ) -> Mapping[str, Any]:
+        """{"matched", "fields", …}; `later` is what the steps after matching decided."""
+        ...
+
+
+class Lint(Protocol):
+    """Finds what is probably not meant in rules (`router.lint`)."""
+
+    def __call__(
+        self,
+        rules: Mapping[str, SubscriptionSpec],
+        among: Mapping[str, SubscriptionSpec],
+        types: Collection[str] | None,
+        samples: Sequence[Mapping[str, Any]],
+        /,
+    ) -> list[dict[str, str]]:
+        """Findings {"rule", "code", "text", …} on `rules`; `among` are the others of the team, `samples` kept events."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Tools:
     """Faces of other rooms, each the room's own function or a thin wrapper that wiring makes."""
 
     view: Callable[[bytes, str, str], tuple[Any, Sequence[str]]]  # body, content type, pointer -> data, flags
-    explain: Callable[[SubscriptionConfig, Mapping[str, Any]], Mapping[str, Any]]  # why it matches the document, or not
-    match: Callable[[Mapping[str, Any], Mapping[str, Any]], Mapping[str, Any]]  # pattern, document -> {"matched", …}
+    explain: Explain
+    match: Callable[[SubscriptionSpec, Mapping[str, Any]], Mapping[str, Any]]  # rule, document -> {"matched", …}
+    lint: Lint
     curate: Curate
     ping: Callable[[AgentConfig], Awaitable[Mapping[str, Any]]]  # a signed synthetic event -> {"ok", "steps"}
     replay: Replay
+    contexts: Contexts | None = None
 
 
 @dataclass(frozen=True, slots=True)

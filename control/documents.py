@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from control.problems import Flaw, Flawed
-from schemas.config import AgentSpec, LookupSpec, SourceSpec, Spec, SubscriptionSpec, is_name
+from schemas.config import AgentSpec, ContextSpec, LookupSpec, SourceSpec, Spec, SubscriptionSpec, is_name
 from schemas.errors import AddressRefused, Invalid, NightbellError
 
 DOCUMENT_VERSION = 1
@@ -48,6 +48,8 @@ class Checks:
     protocol: Callable[[AgentSpec], object]
     rule: Callable[[SubscriptionSpec], object] | None = None
     key: Callable[[str], object] | None = None
+    context: Callable[[ContextSpec], object] | None = None
+    headers: Callable[[Mapping[str, str]], object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,11 @@ def read_spec(section: str, name: object, raw: object, *, checks: Checks, within
     if flaws:
         raise Flawed(flaws)
     return spec
+
+
+def read_rule(raw: Mapping[str, Any]) -> SubscriptionSpec:
+    """The rule of a subscription that is only tried: what says which events, without whom they wake.  Raises `Flawed`."""
+    return _parsed(SubscriptionSpec, {"agent": "nobody", **raw}, within="")
 
 
 def _parsed(model: type[_S], raw: object, *, within: str) -> _S:
@@ -167,7 +174,11 @@ def _judged(name: str, spec: Spec, *, checks: Checks, within: str) -> Iterator[F
     elif isinstance(spec, AgentSpec):
         yield from _asked(f"{within}/protocol", lambda: checks.protocol(spec))
         yield from _asked(f"{within}/url", lambda: checks.url(spec.url, allow_private=spec.allow_private))
-        yield from _odd_headers(spec, within=within)
+        odd = list(_odd_headers(spec, within=within))
+        yield from odd
+        if checks.headers is not None and not odd:
+            judge = checks.headers
+            yield from _asked(f"{within}/headers", lambda: judge(spec.headers))
         yield from _odd_secret(spec, within=within)
     elif isinstance(spec, SubscriptionSpec):
         yield from _judged_subscription(spec, checks=checks, within=within)
@@ -178,14 +189,19 @@ def _judged_subscription(spec: SubscriptionSpec, *, checks: Checks, within: str)
     if spec.dedup and checks.key:
         judge, key = checks.key, spec.dedup.key
         yield from _asked(f"{within}/dedup/key", lambda: judge(key))
+    flaws: list[Flaw] = []
     views = {"context/view": spec.context.view}
     for name, lookup in spec.context.enrich.items():
         place = f"context/enrich{pointer(name)}"
         views[f"{place}/view"] = lookup.view
-        yield from _asked(f"{within}/{place}/url", lambda found=lookup: _lookup_url(found, checks))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+        flaws += _asked(f"{within}/{place}/url", lambda found=lookup: _lookup_url(found, checks))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
     for place, view in views.items():
         if view is not None:
-            yield from _asked(f"{within}/{place}", lambda found=view: checks.view(found))  # type: ignore[misc]  # as above
+            flaws += _asked(f"{within}/{place}", lambda found=view: checks.view(found))  # type: ignore[misc]  # as above
+    if checks.context is not None and not flaws:
+        judge_context = checks.context
+        flaws += _asked(f"{within}/context", lambda: judge_context(spec.context))
+    yield from flaws
     if spec.retry.max_delay < spec.retry.first_delay:
         yield Flaw(f"{within}/retry/max_delay", "`max_delay` is shorter than `first_delay`")
 

@@ -8,11 +8,12 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from control import actions_contexts as contexts
 from control import actions_events as events
 from control import actions_keys as keys
 from control import actions_objects as objects
 from control import actions_work as work
-from control import answers, asked, callbacks
+from control import answers, answers_contexts, asked, asked_contexts, callbacks
 from control.auth import Caller, Role
 from control.desk import Desk
 from control.documents import DocumentShape, flaws_of
@@ -84,11 +85,32 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/subscriptions/{name}/enable", objects.enable_subscription, _O, answers.Enabled),
     Route("GET", "/v1/events", events.list_events, _V, answers.Events, query=asked.EventQuery),
     Route("GET", "/v1/events/{event_id}", events.show_event, _V, answers.EventDocument, for_agents=True),
-    Route("GET", "/v1/events/{event_id}/body", events.show_body, _V, answers.Bytes, for_agents=True),
+    Route(
+        "GET",
+        "/v1/events/{event_id}/body",
+        events.show_body,
+        _V,
+        answers.Bytes,
+        query=asked_contexts.BodyQuery,
+        for_agents=True,
+    ),
     Route("GET", "/v1/events/{event_id}/trace", events.trace_event, _V, answers.Trace),
     Route("GET", "/v1/events/{event_id}/explain", events.explain_event, _V, answers.Verdicts, query=asked.ExplainQuery),
     Route("POST", "/v1/match", events.try_match, _V, answers.Matched, body=asked.MatchBody),
     Route("POST", "/v1/curate", events.try_curate, _V, answers.Curated, body=asked.CurateBody),
+    Route("GET", "/v1/facts", contexts.list_facts, _V, answers_contexts.Facts, query=asked_contexts.FactQuery, for_agents=True),
+    Route("PUT", "/v1/facts", contexts.put_fact, _O, answers_contexts.Fact, body=asked_contexts.FactBody, for_agents=True),
+    Route("GET", "/v1/secrets", contexts.list_secrets, _A, answers_contexts.Secrets),
+    Route("PUT", "/v1/secrets/{name}", contexts.put_secret, _A, answers_contexts.Secret, body=asked_contexts.SecretBody),
+    Route("DELETE", "/v1/secrets/{name}", contexts.delete_secret, _A, answers_contexts.Dropped),
+    Route(
+        "GET",
+        "/v1/contexts/stats",
+        contexts.show_context_stats,
+        _V,
+        answers_contexts.ContextStats,
+        query=asked_contexts.ContextStatsQuery,
+    ),
     Route("GET", "/v1/counts", work.show_counts, _V, answers.Counts),
     Route("GET", "/v1/rejected", events.list_rejected, _A, answers.RejectedRecords, query=asked.Page),
     Route("GET", "/v1/invocations", work.list_invocations, _V, answers.Invocations, query=asked.InvocationQuery),

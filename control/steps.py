@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from control.later import duplicate_of
 from schemas.times import iso
 from store.events import EventRow
+from store.folding import Fold
 from store.work import AttemptRow, InvocationRow
 
 
@@ -20,10 +22,14 @@ class Step(NamedTuple):
 
 
 def steps_of(
-    event: EventRow, invocations: Sequence[InvocationRow], attempts: Mapping[int, Sequence[AttemptRow]]
+    event: EventRow,
+    invocations: Sequence[InvocationRow],
+    attempts: Mapping[int, Sequence[AttemptRow]],
+    folds: Sequence[Fold] = (),
 ) -> list[dict[str, Any]]:
     """All steps in the order in which they happened; `after_ms` counts from the receipt."""
-    steps = [*_arrival(event, invocations)]
+    steps = [*_arrival(event)]
+    steps += [Step(fold.at_ms, "folded", duplicate_of(fold)) for fold in folds]
     for invocation in invocations:
         steps += _life(invocation, attempts.get(invocation.seq, ()))
     steps.sort(key=lambda step: step.at_ms)  # stable: steps of one instant stay as they were told
@@ -39,11 +45,12 @@ def steps_of(
     ]
 
 
-def _arrival(event: EventRow, invocations: Sequence[InvocationRow]) -> Iterator[Step]:
+def _arrival(event: EventRow) -> Iterator[Step]:
     yield Step(event.received_ms, "received", f"verified and normalized as {event.type} from {event.source}")
     if event.appended_ms:
         yield Step(event.appended_ms, "appended", f"{event.topic}/{event.partition} at {event.position}")
-    matched = f"{len(invocations)} subscription{'s' * (len(invocations) != 1)} matched" if invocations else "nothing matched"
+    count = event.invocations
+    matched = f"{count} subscription{'s' * (count != 1)} matched" if count else "nothing matched"
     yield Step(event.admitted_ms, "admitted", matched)
 
 

@@ -36,8 +36,11 @@ def timeline(trace: Mapping[str, Any]) -> RenderableType:
     lines += [_line(step.get("at"), begin_ms, step.get("step"), step.get("detail")) for step in _arrival(trace)]
     for invocation in trace.get("invocations") or []:
         lines += [Text(""), *_invocation(invocation, begin_ms)]
-    if not trace.get("invocations"):
+    idle = [miss for miss in trace.get("misses") or [] if miss.get("matched") and miss.get("later")]
+    if not trace.get("invocations") and not idle:
         lines += [Text(""), Text("no subscription matched", style=_OPEN)]
+    if idle:
+        lines += [Text(""), Text("matched, and woke nobody", style="bold"), *_idle(idle)]
     misses = [miss for miss in trace.get("misses") or [] if not miss.get("matched")]
     if misses:
         lines += [Text(""), Text("did not match", style="bold"), *_misses(misses)]
@@ -130,3 +133,9 @@ def _attempt(attempt: Mapping[str, Any], begin_ms: int) -> Text:
 def _misses(misses: Sequence[Mapping[str, Any]]) -> Iterator[Text]:
     for miss in misses:
         yield Text(f"  {plain(miss.get('subscription'))}: {why_not(miss)}")
+
+
+def _idle(verdicts: Sequence[Mapping[str, Any]]) -> Iterator[Text]:
+    for verdict in verdicts:
+        for later in verdict["later"]:
+            yield Text(f"  {plain(verdict.get('subscription'))}: {plain(later.get('step'))}, {plain(later.get('reason'))}")

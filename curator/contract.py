@@ -43,12 +43,16 @@ def contract_of(spec: ContextSpec) -> Contract:
     )
 
 
-def check_contract(spec: ContextSpec) -> None:
-    """Raise Invalid where a view is wrong, a budget impossible, or what is required is never asked for."""
+def check_contract(spec: ContextSpec, *, envelope_tokens: int = 0) -> None:
+    """Raise Invalid where a view is wrong, a budget impossible, or what is required is never asked for.
+
+    `envelope_tokens` is what a protocol sends beside any context, at the least: the budget has room for it too.
+    """
     if spec.view is not None:
         check_view(spec.view)
-    if spec.max_tokens is not None and spec.max_tokens < LEAST_TOKENS:
-        raise Invalid(f"context.max_tokens: {spec.max_tokens} tokens hold no context; the least is {LEAST_TOKENS}")
+    least = LEAST_TOKENS + envelope_tokens
+    if spec.max_tokens is not None and spec.max_tokens < least:
+        raise Invalid(f"context.max_tokens: {spec.max_tokens} tokens hold no context; the least is {least}")
     for name, lookup in spec.enrich.items():
         check_lookup(name, lookup)
     for name in spec.required:

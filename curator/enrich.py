@@ -37,7 +37,7 @@ def check_lookup(name: str, spec: LookupSpec) -> None:
     for hole in _HOLE.findall(spec.url):
         check_view(hole)
     try:
-        check_url(_HOLE.sub("x", spec.url), allow_private=spec.allow_private)
+        check_url(_HOLE.sub("x", spec.url), allow_private=spec.allow_private, allow_http=spec.allow_private)
         check_headers(spec.headers)
     except (AddressRefused, BadSetting) as exc:
         raise Invalid(f"context.enrich.{name}: {exc.detail}") from exc

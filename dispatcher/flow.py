@@ -41,26 +41,3 @@ def starts_at_ms(created_ms: int, *, delay_s: float) -> int:
 def expires_at_ms(received_ms: int, *, expires_after_s: float | None) -> int | None:
     """When an event is not worth an attempt any more; None: never."""
     return None if expires_after_s is None else received_ms + round(expires_after_s * 1000)
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A debounce or batch under way: how many events it has, when its first came, when its last."""
-
-    count: int
-    first_ms: int
-    last_ms: int
-
-    def joined(self, at_ms: int) -> Window:
-        """The window with one more event."""
-        return Window(self.count + 1, min(self.first_ms, at_ms), max(self.last_ms, at_ms))
-
-
-def closes_at_ms(window: Window, *, quiet_s: float, max_wait_s: float, max_count: int) -> int:
-    """When a window's events are handed over as one digest: after a quiet spell, or its longest wait, or when it is full.
-
-    A batch by time alone is a window whose quiet spell is its longest wait.
-    """
-    if window.count >= max_count:
-        return window.last_ms
-    return min(window.last_ms + round(quiet_s * 1000), window.first_ms + round(max_wait_s * 1000))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from payload.fields import gathered, pairs_of, parts_of
@@ -14,6 +15,7 @@ from schemas.event import Flag
 
 FORM = "application/x-www-form-urlencoded"
 _LINES = {"application/x-ndjson", "application/jsonl", "application/x-jsonlines", "application/json-lines"}
+_NEXT_LINE = re.compile(rb"\}[ \t\r]*\n\s*\{")
 _NO_FLAGS: tuple[str, ...] = ()
 _AMBIGUOUS: tuple[str, ...] = (Flag.AMBIGUOUS_JSON.value,)
 _UNREADABLE: tuple[str, ...] = (Flag.UNREADABLE.value,)
@@ -22,7 +24,7 @@ _UNREADABLE: tuple[str, ...] = (Flag.UNREADABLE.value,)
 def view(body: bytes, content_type: str, pointer: str = "") -> tuple[Any, tuple[str, ...]]:
     """The JSON view of `body`, at `pointer`, with the flags that the reading earned.
 
-    JSON is read leniently (see `payload.jsontext`), a form or multipart body is its fields by name, XML its tree, JSON lines
+    JSON is read leniently (see `payload.jsontext`; where it is JSON lines in truth, as these), a form or multipart body is its fields by name, XML its tree, JSON lines
     an array, other text itself; an empty body is null.  A pointer may step into a string that holds JSON, XML or base64 of
     them (a form's `payload`, an envelope's `Message`); a string that it ends at is opened too.  What has no view is null with
     the flag `unreadable`.  Raises `MalformedRequest`, and nothing else.
@@ -58,7 +60,12 @@ def _document(body: bytes, content_type: str) -> tuple[Any, tuple[str, ...]]:
 
 
 def _json(body: bytes) -> tuple[Any, tuple[str, ...]]:
-    document, is_ambiguous = parse(body)
+    try:
+        document, is_ambiguous = parse(body)
+    except MalformedRequest:
+        if _NEXT_LINE.search(body):  # JSON lines under the name of JSON (Auth0's log streams)
+            return _lines(body)
+        raise
     return document, _AMBIGUOUS if is_ambiguous else _NO_FLAGS
 
 

@@ -59,6 +59,11 @@ class Explanation:
         """How many fields of the nearest branch hold."""
         return sum(field.holds for field in self.fields)
 
+    @property
+    def nearness(self) -> float:
+        """The share of fields that hold: how near a miss was."""
+        return self.held / (len(self.fields) or 1)
+
     def after(self, *later: tuple[str, str]) -> Explanation:
         """The same with the verdicts of later steps: ("duplicate", "seen as evt_…"), ("paused", …), ("superseded", …)."""
         return replace(self, later=(*self.later, *later))
@@ -70,6 +75,8 @@ class Explanation:
             "dialect": self.dialect,
             "fields": [field.as_json() for field in self.fields],
         }
+        if not self.matched:
+            told["nearness"] = round(self.nearness, 3)
         if self.branches > 1:
             told["branches"] = self.branches
         if self.notes:
@@ -175,7 +182,6 @@ def nearest_misses(
 
     def rank(entry: tuple[str, Explanation]) -> tuple[float, int, str]:
         rule, verdict = entry
-        fields = len(verdict.fields) or 1
-        return -verdict.held / fields, fields - verdict.held, rule
+        return -verdict.nearness, len(verdict.fields) - verdict.held, rule
 
     return sorted(near, key=rank)[:limit]

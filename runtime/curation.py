@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from curator.lookups import Lookups
-from curator.ports import Reply
+from curator.ports import KnownFact, PastEvent, Reply
 from curator.service import Curation
 from egress.client import Client
 from runtime.clock import now_ms
@@ -25,8 +25,36 @@ def curation_of(engine: Engine, vault: Vault, client: Client | None) -> Curation
     """
     lookups = Lookups(_Way(client), Credentials(engine, vault), now_ms) if client else None
     return Curation(
-        fence_secret=vault.derived(FENCE_PURPOSE)[0], histories=Histories(engine), facts=Facts(engine), lookups=lookups
+        fence_secret=vault.derived(FENCE_PURPOSE)[0],
+        histories=_Past(Histories(engine)),
+        facts=_Known(Facts(engine)),
+        lookups=lookups,
     )
+
+
+class _Past:
+    """The store's history, in the curator's words."""
+
+    def __init__(self, histories: Histories) -> None:
+        self._histories = histories
+
+    async def last(self, *, team: str, thing: str, before_ms: int, after_ms: int, limit: int) -> list[PastEvent]:
+        rows = await self._histories.last(team=team, thing=thing, before_ms=before_ms, after_ms=after_ms, limit=limit)
+        return [PastEvent(row.event_id, row.type, row.at_ms, row.actor, row.summary, row.outcome) for row in rows]
+
+
+class _Known:
+    """The store's facts, in the curator's words."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+
+    async def about(self, *, team: str, thing: str, at_ms: int) -> list[KnownFact]:
+        rows = await self._facts.about(team=team, thing=thing, at_ms=at_ms)
+        return [
+            KnownFact(row.name, row.value, row.by, row.at_ms, row.version, pinned=row.pinned, expires_ms=row.expires_ms)
+            for row in rows
+        ]
 
 
 class _Way:

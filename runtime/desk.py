@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import orjson
@@ -15,24 +16,28 @@ from control.client import Query
 from control.desk import Desk, Tools
 from control.documents import Checks
 from control.routes import ROUTES, Route, perform
+from curator.contract import check_contract
 from curator.curate import curate
+from curator.service import Curation
 from curator.view import check_view
 from dispatcher.ping import ping
 from dispatcher.protocols import PROTOCOLS
 from egress.client import Client
-from egress.guard import check_url
+from egress.guard import check_headers, check_url
 from ingest.catalogue import check_source
 from payload.read import view
 from router.explain import explain
-from router.pattern import compile_pattern
+from router.lint import lint
+from router.pattern import Pattern, compile_pattern
 from router.plan import plan
 from router.rule import compile_key, compile_rule
 from router.ruleset import build_ruleset
 from runtime.clock import now_ms
+from runtime.curation import curation_of
 from runtime.house import open_vault, user_agent
 from runtime.settings import Settings, address_of
-from schemas.config import DEFAULT_TEAM, AgentConfig, AgentSpec, SourceSpec, SubscriptionConfig
-from schemas.errors import Invalid, NotFound, NotReady
+from schemas.config import DEFAULT_TEAM, AgentConfig, AgentSpec, SourceSpec, SubscriptionConfig, SubscriptionSpec
+from schemas.errors import BadSetting, Invalid, NotFound, NotReady
 from schemas.event import Event
 from schemas.invocation import Admitted
 from store.admission import Admission
@@ -49,6 +54,9 @@ from store.vault import Vault
 HandOver = Callable[[Sequence[Admitted]], None]
 
 
+ENVELOPE_TOKENS = 352  # of a webhook whose names are all short; the curator reckons with the real one
+
+
 def config_checks() -> Checks:
     """What only the other rooms can judge of a configuration."""
     return Checks(
@@ -59,11 +67,16 @@ def config_checks() -> Checks:
         protocol=_check_protocol,
         rule=compile_rule,
         key=compile_key,
+        headers=_check_headers,
+        context=partial(check_contract, envelope_tokens=ENVELOPE_TOKENS),
     )
 
 
 def _check_source(_name: str, spec: SourceSpec) -> None:
-    check_source(spec)
+    try:
+        check_source(spec)
+    except NotFound as exc:  # no such provider: in a document it is a flaw at its place
+        raise Invalid(exc.detail, place="/provider") from exc
 
 
 def _check_url(url: str, *, allow_private: bool) -> None:
@@ -75,6 +88,13 @@ def _check_protocol(spec: AgentSpec) -> None:
         raise Invalid(f"there is no protocol {spec.protocol!r}; known are {', '.join(PROTOCOLS)}", place="/protocol")
 
 
+def _check_headers(headers: Mapping[str, str]) -> None:
+    try:
+        check_headers(headers)
+    except BadSetting as exc:
+        raise Invalid(exc.detail) from exc
+
+
 def local_url(bind: str) -> str:
     """How this machine reaches a listener that is bound so."""
     host, port = address_of(bind)
@@ -82,19 +102,37 @@ def local_url(bind: str) -> str:
     return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
 
 
-def _explained(subscription: SubscriptionConfig, document: Mapping[str, Any]) -> Mapping[str, Any]:
+def _explained(
+    subscription: SubscriptionConfig, document: Mapping[str, Any], *, later: Sequence[tuple[str, str]] = ()
+) -> Mapping[str, Any]:
     try:
         rule = compile_rule(subscription.spec)
     except Invalid as exc:
         return {"matched": False, "fields": [], "reason": f"its rule no longer compiles: {exc.detail}"}
-    return explain(rule, document, now_ms=now_ms()).as_json()
+    return explain(rule, document, now_ms=now_ms()).after(*later).as_json()
 
 
-def _matched(pattern: Mapping[str, Any], document: Mapping[str, Any]) -> Mapping[str, Any]:
-    return explain(compile_pattern(pattern), document, now_ms=now_ms()).as_json()
+def _matched(rule: SubscriptionSpec, document: Mapping[str, Any]) -> Mapping[str, Any]:
+    return explain(compile_rule(rule), document, now_ms=now_ms()).as_json()
 
 
-def _tools(client: Client | None, replayed: Replayed, *, api_url: str) -> Tools:
+def _linted(
+    rules: Mapping[str, SubscriptionSpec],
+    among: Mapping[str, SubscriptionSpec],
+    types: Collection[str] | None,
+    samples: Sequence[Mapping[str, Any]],
+) -> list[dict[str, str]]:
+    found = lint(list(_compiled(rules)), types=types, samples=samples, among=list(_compiled(among)))
+    return [finding.as_json() for finding in found]
+
+
+def _compiled(rules: Mapping[str, SubscriptionSpec]) -> Iterator[tuple[str, Pattern]]:
+    for name, spec in rules.items():
+        with suppress(Invalid):  # what no longer compiles is told as that elsewhere
+            yield name, compile_rule(spec)
+
+
+def _tools(client: Client | None, replayed: Replayed, curation: Curation, *, api_url: str) -> Tools:
     async def pinged(agent: AgentConfig) -> Mapping[str, Any]:
         if client is None:
             raise NotReady("pinging needs a running server")
@@ -102,7 +140,33 @@ def _tools(client: Client | None, replayed: Replayed, *, api_url: str) -> Tools:
         told = [{"step": s.name, "ok": s.ok, "detail": s.detail, "elapsed_ms": s.elapsed_ms} for s in steps]
         return {"ok": all(step.ok for step in steps), "steps": told}
 
-    return Tools(view=view, explain=_explained, match=_matched, curate=curate, ping=pinged, replay=replayed)
+    async def made(subscription: SubscriptionConfig, event: Event, data: Any) -> Curated:
+        envelope = _envelope(subscription, event, api_url=api_url)
+        if subscription.spec.context.is_plain:
+            return curation.plain(subscription, event, data, envelope=envelope)
+        ident = invocation_id(event.id, subscription.uid)
+        return await curation.full(subscription, event, data, invocation_id=ident, envelope=envelope)
+
+    return Tools(
+        view=view,
+        explain=_explained,
+        match=_matched,
+        lint=_linted,
+        curate=curate,
+        ping=pinged,
+        replay=replayed,
+        contexts=made,
+    )
+
+
+def _envelope(subscription: SubscriptionConfig, event: Event, *, api_url: str) -> Envelope:
+    """What the agent's protocol sends beside the context, as the dispatcher reckons it."""
+    ident, spec = invocation_id(event.id, subscription.uid), subscription.spec
+    key = event.partitionkey
+    work = Invocation(ident, event.team, event.id, subscription.uid, subscription.name, 0, spec.agent, 0, key, "", spec.order, 0, 0)
+    target = Target(spec.agent, "", Signer(()), {}, "")
+    events, runs = f"{api_url}/v1/events/{event.id}", f"{api_url}/v1/invocations/{ident}/complete"
+    return PROTOCOLS["webhook"].envelope(Head(work, event), target, Links(events, runs, "x" * TOKEN_CHARS))
 
 
 class Replayed:
@@ -149,7 +213,7 @@ def build_desk(
         refusals=Refusals(engine),
         redress=redress,
         checks=config_checks(),
-        tools=_tools(client, replayed, api_url=api_url),
+        tools=_tools(client, replayed, curation_of(engine, vault, client), api_url=api_url),
         ingest_url=ingest_url or str(settings.ingest_url or local_url(settings.ingest_bind)),
         api_url=api_url,
         now_ms=now_ms,

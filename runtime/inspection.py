@@ -8,16 +8,19 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from control.advice import advice_on
+from control.desk import Desk
 from egress.guard import check_url
 from eventlog.connect import connect as connect_log
 from ingest.catalogue import check_source
 from ingest.spool import spooled
 from router.rule import compile_rule
 from runtime.clock import now_ms
+from runtime.desk import build_desk
 from runtime.house import log_config, make_data_dir, open_vault
 from runtime.receiving import SPOOL_FILE
 from runtime.settings import Settings
-from schemas.config import SubscriptionState
+from schemas.config import SubscriptionSpec, SubscriptionState
 from schemas.errors import AddressRefused, Invalid, NightbellError, NotFound
 from store.connect import Store
 from store.connect import connect as connect_store
@@ -27,6 +30,15 @@ from store.sources import Sources
 from store.vault import Vault
 
 Finding = Mapping[str, Any]
+
+_HARMLESS = frozenset({"subsumed", "redundant-alternative", "not-indexed", "unknown-type"})
+_ADVICE = {
+    "contradiction": "mend the pattern and apply",
+    "duplicate": "one of the two is enough, where both wake the same agent",
+    "unknown-type": "right where the vendor has not sent it yet; nightbell events list shows what came",
+    "anything-but-array": "see docs/patterns.md on arrays",
+    "type-mismatch": "write the value as the event has it",
+}
 
 
 async def migrate(settings: Settings) -> Mapping[str, Any]:
@@ -68,6 +80,8 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
         return
     try:
         async for each in _store_findings(store, vault):
+            yield each
+        async for each in _advice(build_desk(settings, store, vault)):
             yield each
     finally:
         await store.aclose()
@@ -119,6 +133,18 @@ def kind_of_mount(path: Path, mounts: str) -> str:
         if path.absolute().is_relative_to(point) and len(point) >= longest:
             longest, kind = len(point), found
     return kind
+
+
+async def _advice(desk: Desk) -> AsyncIterator[Finding]:
+    """What is probably not meant in subscriptions, team by team."""
+    teams: dict[str, dict[str, SubscriptionSpec]] = {}
+    for subscription in await Roster(desk.engine, desk.vault, now_ms=now_ms).subscriptions():
+        if not subscription.draining:
+            teams.setdefault(subscription.team, {})[subscription.name] = subscription.spec
+    for team, rules in teams.items():
+        for advice in await advice_on(desk, team, rules):
+            level = "info" if advice["code"] in _HARMLESS else "warning"
+            yield _finding(level, f"subscription {advice['subscription']}", advice["text"], _ADVICE.get(advice["code"], ""))
 
 
 async def _store_findings(store: Store, vault: Vault) -> AsyncIterator[Finding]:

@@ -67,6 +67,13 @@ _LAST_OF_SOURCE = Prepared(
     "source_",
 )
 
+_TYPES = Prepared(
+    select(events.c.type)
+    .where(events.c.seq > select(func.max(_any.c.seq)).scalar_subquery() - LOOK_BACK, events.c.team == bindparam("team_"))
+    .distinct(),
+    "team_",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
@@ -256,3 +263,8 @@ async def last_received_ms(engine: Engine, team: str, source: str) -> int:
     """When a source's last kept event was received; 0 where none is among the last `LOOK_BACK` of all."""
     rows = await fetch(engine, _LAST_OF_SOURCE, team, source)
     return int(rows[0][0]) if rows else 0
+
+
+async def types_kept(engine: Engine, team: str) -> set[str]:
+    """The types of a team's kept events among the last `LOOK_BACK` of all."""
+    return {row[0] for row in await fetch(engine, _TYPES, team)}

@@ -1,4 +1,4 @@
-"""Facts about things, as agents and operators wrote them down: each change is a version, with who said it, when, in which run."""
+"""Facts about things, as agents and operators wrote them down: each change is a version, with who, when and in which run."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Facts:
         return await self._engine.read(_reading(_VERSIONS, (team, thing, name)))
 
     async def put(self, fact: NewFact, *, now_ms: int) -> FactRow:
-        """Write a version.  Raises `Conflict` where `after` is not the last one, `Invalid` where the thing has too many facts."""
+        """Write a version.  Raises `Conflict` where `after` is not the last one, `Invalid` where there are too many facts."""
         for rest in range(_TRIES, 0, -1):
             try:
                 return await self._engine.write(lambda: _put(fact, now_ms))
@@ -121,7 +121,7 @@ def _put(fact: NewFact, now_ms: int) -> Script[FactRow]:
     if not last and (yield Call(_OTHER_NAMES, of_name))[0][0] >= MOST_NAMES:
         raise Invalid(f"a thing has at most {MOST_NAMES} facts")
     made = FactRow(fact.name, last + 1, fact.value, fact.by, fact.invocation_id, now_ms, fact.expires_ms, fact.pinned)
-    text = json.dumps(fact.value, ensure_ascii=False)
+    text = json.dumps(fact.value)
     row = (*of_name, made.version, text, made.by, made.invocation_id, now_ms, made.expires_ms, int(made.pinned))
     yield Put(_ADD, [row])
     yield Change(_DROP_OLD, (*of_name, made.version - KEPT_VERSIONS))

@@ -92,7 +92,10 @@ def _version_sqlite(path: str) -> str | None:
 
 
 def _migrate_sqlite(path: str) -> None:
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise BadSetting(f"cannot make the folder of the store {path}: {exc.strerror}") from exc
     with take_lock(path):
         _refuse_unknown(_version_sqlite(path))
         engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)

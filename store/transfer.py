@@ -12,34 +12,13 @@ from sqlalchemy import BigInteger, Table, bindparam, func, literal_column, selec
 from schemas.errors import Conflict
 from store.engine import Call, Engine, Put, Row, Script, fetch
 from store.prepared import POSTGRES, Bulk, Prepared
-from store.tables import (
-    agents,
-    api_keys,
-    attempts,
-    audit,
-    bodies,
-    cursors,
-    events,
-    invocations,
-    lanes,
-    outbox,
-    progress,
-    refusals,
-    rejected,
-    seen,
-    sources,
-    subscriptions,
-    teams,
-    versions,
-)
+from store.tables import cursors, deaths, meta, metadata, owners, shards, teams, versions
 
 PAGE = 500
 _SEEDED = (teams, versions)  # a new store has rows of its own there
-CARRIED: tuple[Table, ...] = (
-    *_SEEDED, sources, agents, subscriptions, api_keys, audit, refusals, rejected, bodies, events, seen, invocations, attempts,
-    lanes, outbox, progress,
-)  # fmt: skip
-"""Left behind: who owns shards, where cursors stand (of a log that ends here), what killed routers, and the store's own id."""
+LEFT_BEHIND = frozenset({shards, owners, cursors, deaths, meta})
+"""Who owns shards, where cursors stand (of a log that ends here), what killed routers, the store's own id and duties."""
+CARRIED: tuple[Table, ...] = tuple(table for table in metadata.sorted_tables if table not in LEFT_BEHIND)
 _MODULUS = 1 << 256
 
 

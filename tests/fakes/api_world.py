@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +20,7 @@ from control.auth import Gate, InvocationTokens, KeyRing, Role
 from control.bulk import BulkRunner
 from control.desk import Desk, Tools
 from control.documents import Checks
-from schemas.config import AgentConfig, AgentSpec, SourceSpec, SubscriptionConfig
+from schemas.config import AgentConfig, AgentSpec, SourceSpec, SubscriptionConfig, SubscriptionSpec
 from schemas.errors import AddressRefused, Invalid
 from schemas.event import Event
 from schemas.ids import invocation_id, shard_of
@@ -89,14 +89,27 @@ def _check_protocol(spec: AgentSpec) -> None:
         raise Invalid(f"there is no protocol `{spec.protocol}`; there are webhook")
 
 
-def _explain(subscription: SubscriptionConfig, document: Mapping[str, Any]) -> dict[str, Any]:
+def _explain(
+    subscription: SubscriptionConfig, document: Mapping[str, Any], *, later: Sequence[tuple[str, str]] = ()
+) -> dict[str, Any]:
     wanted = subscription.spec.pattern.get("type", [])
     matched = document["type"] in wanted
-    return {"matched": matched, "reason": "" if matched else "type", "fields": []}
+    told = {"later": [{"step": step, "reason": reason} for step, reason in later]} if later else {}
+    return {"matched": matched, "reason": "" if matched else "type", "fields": [], **told}
 
 
-def _match(pattern: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
-    return {"matched": document.get("type") in pattern.get("type", []), "fields": []}
+def _match(rule: SubscriptionSpec, document: Mapping[str, Any]) -> dict[str, Any]:
+    return {"matched": document.get("type") in rule.pattern.get("type", []), "fields": []}
+
+
+def _lint(
+    rules: Mapping[str, SubscriptionSpec],
+    among: Mapping[str, SubscriptionSpec],
+    types: Collection[str] | None,
+    samples: Sequence[Mapping[str, Any]],
+) -> list[dict[str, str]]:
+    said = f"beside {len(among)}, {sorted(types or ())}, {len(samples)} events"
+    return [{"rule": name, "code": "odd", "text": said} for name, spec in rules.items() if "odd" in spec.pattern]
 
 
 def _curate(event: Event, data: Any, *, view: str | None, max_tokens: int | None) -> Any:
@@ -207,7 +220,7 @@ async def a_world(store: Store) -> World:
         ]  # fmt: skip
         return len(await admission.admit_replay(plans))
 
-    tools = Tools(view=_view, explain=_explain, match=_match, curate=_curate, ping=ping, replay=replay)
+    tools = Tools(view=_view, explain=_explain, match=_match, lint=_lint, curate=_curate, ping=ping, replay=replay)
     desk = Desk(
         engine=engine,
         vault=vault,

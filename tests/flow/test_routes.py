@@ -55,7 +55,7 @@ ASKS = [
     Ask("GET", "/v1/sources/{name}", "/v1/sources/nobody", 404),
     Ask("PUT", "/v1/sources/{name}", "/v1/sources/by-hand", 200, SOURCE, holds="create"),
     Ask("PUT", "/v1/sources/{name}", "/v1/sources/by-hand", 422, {"provider": "github"}, holds="secrets"),
-    Ask("PUT", "/v1/sources/{name}", "/v1/sources/by-hand", 404, {"provider": "no-such-vendor"}, holds="no-such-vendor"),
+    Ask("PUT", "/v1/sources/{name}", "/v1/sources/by-hand", 422, {"provider": "no-such-vendor"}, holds="no-such-vendor"),
     Ask("DELETE", "/v1/sources/{name}", "/v1/sources/by-hand", 200, holds="delete"),
     Ask("DELETE", "/v1/sources/{name}", "/v1/sources/by-hand", 404),
     Ask("GET", "/v1/agents", "/v1/agents", 200, holds="picky"),

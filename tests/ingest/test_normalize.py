@@ -160,6 +160,33 @@ def test_items_that_the_file_skips_are_no_events():
     assert [event.type for event in events(made, [{"t": "noise"}, {"t": "x"}])] == ["made.x"]
 
 
+def test_a_kind_may_depend_on_more_than_the_type():
+    made = provider(
+        MAC,
+        '[kinds]\n"task.changed" = "ticket.updated"\n',
+        event='type = "{/type}"\nkind = [{value = "ticket.closed", types = ["task.*"], when = [{value = "{/done}", equals = "true"}]}]',
+    )
+
+    assert events(made, {"type": "task.changed", "done": True})[0].kind == "ticket.closed"
+    assert events(made, {"type": "task.changed", "done": False})[0].kind == "ticket.updated"
+    assert events(made, {"type": "list.changed", "done": True})[0].kind == ""
+
+
+def test_a_kind_outside_the_vocabulary_is_said_when_the_file_is_read():
+    with pytest.raises(Invalid, match="no kind of the vocabulary"):
+        provider(MAC, event='type = "{/type}"\nkind = "ticket.finished"')
+
+
+def test_an_array_is_a_batch_only_where_the_file_says_so():
+    made = provider(
+        MAC,
+        event='type = "made"\nbatch = "/*"\nbatch_when = [{value = "{header:X-Mode}", equals = "batch"}]',
+    )
+
+    assert len(events(made, [1, 2], headers=[("X-Mode", "batch")])) == 2
+    assert [event.pointer for event in events(made, [1, 2])] == [""]
+
+
 def test_a_header_that_does_not_fit_the_body_is_refused():
     made = provider(MAC, event='type = "{header:X-Event}"\nshape = [{types = ["issue*"], present = "/issue"}]')
 

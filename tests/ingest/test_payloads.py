@@ -90,5 +90,5 @@ def hinted_ms(hint: dict[str, Any]) -> float:
         return hint["unix_s"] * 1000
     if "unix_ms" in hint:
         return hint["unix_ms"]
-    moment = datetime.fromisoformat(hint["iso"].replace("Z", "+00:00"))
+    moment = datetime.fromisoformat(hint["iso"])
     return moment.timestamp() * 1000

@@ -236,3 +236,21 @@ def test_five_thousand_signatures_cost_no_more_than_a_few():
         taken(request, made)
 
     assert time.process_time() - started < 0.5
+
+
+@pytest.mark.parametrize("kid", ["../evil", "a@evil.example", "x?y=1", "", "key%2f..%2fother", "key\n"])
+def test_a_key_id_cannot_lead_to_another_address(kid: str):
+    import json
+    from base64 import urlsafe_b64encode
+
+    made = provider(
+        '[[verify]]\nscheme = "identity_token"\nalgorithm = "RS256"\nsignature = "{header:Authorization}"\n'
+        'keys_from = {url = "https://keys.example.com/{sig:kid|quote}", hosts = ["keys.example.com"], path = "/[0-9A-Za-z_-]+", form = "pem"}\n'
+    )
+    parts = [urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in ({"alg": "RS256", "kid": kid}, {"iss": "x"})]
+    token = b".".join([*parts, b"AAAA"]).decode()
+
+    with pytest.raises(Unproven) as caught:
+        taken(post(b"{}", ("Authorization", token)), source(made))
+
+    assert caught.value.step == Step.KEY_ADDRESS
