@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -13,7 +13,7 @@ from control.asked import CurateBody, EventQuery, ExplainQuery, MatchBody, Page
 from control.asked_contexts import BodyQuery
 from control.auth import Caller
 from control.callbacks import own_invocation
-from control.desk import Desk
+from control.desk import Curation, Desk
 from control.documents import read_rule
 from control.later import later_of
 from control.shown import attempt_json, event_json, invocation_json, listed, page_by_seq, rejected_json
@@ -132,11 +132,14 @@ async def try_curate(desk: Desk, caller: Caller, *, body: CurateBody) -> dict[st
     if body.subscription is not None and body.view is not None:
         raise Invalid("give a subscription or a view, not both", place="/view")
     row = await _of_team(desk, caller, body.event)
-    view, max_tokens = body.view, body.max_tokens
-    if body.subscription is not None:
-        view, max_tokens = await _wanted_context(desk, caller, body.subscription, max_tokens)
     event, data = await event_and_data(desk, row)
-    found = desk.tools.curate(event, data, view=view, max_tokens=max_tokens)
+    if body.subscription is not None:
+        return await _as_subscribed(desk, caller, event, data, body)
+    found = desk.tools.curate(event, data, view=body.view, max_tokens=body.max_tokens)
+    return _context_json(found)
+
+
+def _context_json(found: Curation) -> dict[str, Any]:
     return {
         "context": orjson.loads(found.context),
         "tokens": found.tokens,
@@ -232,9 +235,37 @@ async def _rule_to_try(desk: Desk, caller: Caller, body: MatchBody) -> Subscript
     return kept.config.spec
 
 
-async def _wanted_context(desk: Desk, caller: Caller, name: str, max_tokens: int | None) -> tuple[str | None, int | None]:
-    subscription = (await subscriptions_of(desk.engine, caller.team)).get(name)
-    if subscription is None:
-        raise NotFound(f"there is no subscription `{name}`")
-    context = subscription.config.spec.context
-    return context.view, max_tokens or context.max_tokens
+async def _as_subscribed(desk: Desk, caller: Caller, event: Event, data: Any, body: CurateBody) -> dict[str, Any]:
+    """The context as the subscription makes it today, beside what its agent was sent last."""
+    assert body.subscription is not None
+    row = (await subscriptions_of(desk.engine, caller.team)).get(body.subscription)
+    if row is None:
+        raise NotFound(f"there is no subscription `{body.subscription}`")
+    config = row.config
+    if body.max_tokens is not None:
+        context = config.spec.context.model_copy(update={"max_tokens": body.max_tokens})
+        config = replace(config, spec=config.spec.model_copy(update={"context": context}))
+    if desk.tools.contexts is None:
+        context = config.spec.context
+        return _context_json(desk.tools.curate(event, data, view=context.view, max_tokens=context.max_tokens))
+    found = await desk.tools.contexts(config, event, data)
+    return {
+        **_context_json(found),
+        "beside": {name: orjson.loads(text) for name, text in found.siblings},
+        "missing": list(found.missing),
+        "verdict": found.verdict,
+        "reason": found.reason,
+        "sent": await _sent(desk, caller, event.id, row.uid),
+    }
+
+
+async def _sent(desk: Desk, caller: Caller, event_id: str, uid: str) -> list[dict[str, Any]]:
+    """The digests of the contexts that a subscription's agent was sent of this event: their bytes are not kept."""
+    work = [found for found in await invocations_of(desk.engine, caller.team, event_id) if found.subscription_uid == uid]
+    attempts = await attempts_of(desk.engine, [found.seq for found in work])
+    return [
+        {"invocation": found.id, "attempt": attempt.number, "digest": attempt.context_digest, "tokens": attempt.tokens}
+        for found in work
+        for attempt in attempts.get(found.seq, [])
+        if attempt.sent
+    ]

@@ -11,6 +11,7 @@ from control.auth import Caller
 from control.desk import Desk
 from control.documents import read_document, read_spec
 from control.shown import agent_json, listed, moment, page_by_name, refusal_json, source_json, subscription_json
+from control.tryout import demand_makeable
 from schemas.config import AgentSpec, SourceSpec, SubscriptionSpec
 from schemas.errors import NotFound
 from schemas.times import iso
@@ -169,6 +170,7 @@ async def _deleted(desk: Desk, caller: Caller, kind: str, name: str, query: Dele
 
 
 async def _wished(desk: Desk, caller: Caller, wish: Wish, *, act: str, dry_run: bool) -> Plan:
+    await demand_makeable(desk, caller.team, wish.subscriptions, are_whole=act == "apply")
     return await desk.applier.apply(wish, actor=caller.name, act=act, now_ms=desk.now_ms(), dry_run=dry_run)
 
 

@@ -344,6 +344,15 @@ class Matched(BaseModel):
     matched: bool
 
 
+class SentContext(Answer):
+    """The context that an attempt sent: its digest, not its bytes."""
+
+    invocation: str
+    attempt: int
+    digest: str
+    tokens: int
+
+
 class Curated(Answer):
     """A context, and what it costs."""
 
@@ -352,6 +361,11 @@ class Curated(Answer):
     raw_tokens: int
     digest: str
     left_out: list[str]
+    beside: dict[str, Any] = Field(default_factory=dict, description="with a subscription: what stands beside the context")
+    missing: list[str] = Field(default_factory=list)
+    verdict: str = Field(default="deliver", description="`deliver`, `park` or `refuse`")
+    reason: str = ""
+    sent: list[SentContext] = Field(default_factory=list, description="with a subscription: what its agent was sent")
 
 
 class RejectedRecord(Answer):

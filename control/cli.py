@@ -8,6 +8,7 @@ from __future__ import annotations
 import typer
 
 from control.cli_base import ACCESS, CONFIGURED, LOOK, RUN, TRY, WORK, Commands
+from control.cli_contexts import context, facts, secrets
 from control.cli_events import events, explain, listen, trace
 from control.cli_import import import_rules
 from control.cli_keys import keys
@@ -34,6 +35,8 @@ app.add_typer(agents, name="agents", rich_help_panel=CONFIGURED)
 app.add_typer(subscriptions, name="subscriptions", rich_help_panel=CONFIGURED)
 app.add_typer(providers, name="providers", rich_help_panel=CONFIGURED)
 app.add_typer(events, name="events", rich_help_panel=LOOK)
+app.add_typer(facts, name="facts", rich_help_panel=LOOK)
+app.add_typer(context, name="context", rich_help_panel=LOOK)
 app.command(rich_help_panel=LOOK)(trace)
 app.command(rich_help_panel=LOOK)(explain)
 app.command(rich_help_panel=LOOK)(listen)
@@ -45,3 +48,4 @@ app.add_typer(invocations, name="invocations", rich_help_panel=WORK)
 app.command(rich_help_panel=WORK)(redrive)
 app.command(rich_help_panel=WORK)(replay)
 app.add_typer(keys, name="keys", rich_help_panel=ACCESS)
+app.add_typer(secrets, name="secrets", rich_help_panel=ACCESS)

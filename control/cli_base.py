@@ -44,10 +44,10 @@ _INTERRUPTED = 130
 _ORDER = (
     *("serve", "apply", "migrate", "check"),
     *("sources", "agents", "subscriptions", "providers"),
-    *("events", "trace", "explain", "listen"),
+    *("events", "facts", "context", "trace", "explain", "listen"),
     *("match", "curate", "send", "import-rules"),
     *("invocations", "redrive", "replay"),
-    *("keys",),
+    *("keys", "secrets"),
 )
 
 

@@ -103,7 +103,10 @@ def explain(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Why each subscription did or did not match an event, by field: matches first, then the nearest misses.  With SUBSCRIPTION, exit 1 says that it did not."""
+    """Why each subscription did or did not match an event, by field: matches first, then the nearest misses.
+
+    With SUBSCRIPTION, exit 1 says that it did not.
+    """
     answer = ask(ctx, "GET", f"/v1/events/{quoted(event)}/explain", query={"subscription": subscription})
     verdicts = answer["items"]
     out = Output(as_json=as_json)

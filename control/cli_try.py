@@ -93,17 +93,17 @@ def _matched(line: bytes) -> dict[str, Any]:
         wanted = parse_exact(line)
         event = _mapping(wanted["event"], what="the event")
         rule = {name: value for name, value in wanted.items() if name in RULE_FIELDS}
-        if not rule.keys() & {"pattern", "filters", "cesql"}:
-            raise KeyError("pattern")
-        return {"matched": _rule_of(rule).matches(event, now_ms=now_ms())}
+        if rule.keys() & {"pattern", "filters", "cesql"}:
+            return {"matched": _rule_of(rule).matches(event, now_ms=now_ms())}
     except Flawed as exc:
         return {"error": "; ".join(flaw.message for flaw in exc.flaws)}
     except Invalid as exc:
         return {"error": exc.detail}
     except (KeyError, TypeError, AttributeError):
-        return {"error": 'a line reads {"pattern": …, "event": …}'}
+        pass
     except (ValueError, RecursionError) as exc:
         return {"error": f"not JSON: {exc}"}
+    return {"error": 'a line reads {"pattern": …, "event": …}'}
 
 
 def _exact(source: str, *, what: str) -> Any:
@@ -201,4 +201,11 @@ def context_shown(result: Mapping[str, Any]) -> RenderableType:
     ]
     if result["left_out"]:
         parts.append(Text(f"left out: {', '.join(map(plain, result['left_out']))}", style="dim"))
+    if result.get("beside"):
+        parts.append(Text(plain(orjson.dumps(result["beside"]).decode())))
+    if result.get("verdict", "deliver") != "deliver":
+        parts.append(Text(f"{result['verdict']}: {plain(result['reason'])}", style="yellow"))
+    for sent in result.get("sent") or []:
+        is_same = "the same" if sent["digest"] == result["digest"] else "another one"
+        parts.append(Text(f"attempt {sent['attempt']} sent {is_same}, {sent['tokens']} tokens", style="dim"))
     return Group(*parts)

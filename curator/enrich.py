@@ -21,7 +21,7 @@ MAX_VALUE_CHARS = 256
 OK_STATUS = range(200, 300)
 
 
-class NoUrl(ValueError):  # noqa: N818 - read as a claim: there is no URL for this event
+class NoUrl(ValueError):
     """The event has no single value for a part of the URL."""
 
 

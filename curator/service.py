@@ -31,18 +31,21 @@ class Curation:
         histories: Histories | None = None,
         facts: Facts | None = None,
         lookups: Lookups | None = None,
+        counts: bool = True,
     ) -> None:
-        """`fence_secret` is one for all processes of an installation.  The tokenizer is loaded here, not at the first event."""
+        """`fence_secret` is one for all processes of an installation.  The tokenizer is loaded here, not at the first event.
+
+        Without `counts` the metrics do not hear of it: for what is only tried.
+        """
+        self._counts = counts
         self._fence_secret = fence_secret
         self._histories = histories
         self._facts = facts
         self._lookups = lookups
         self._contracts: dict[tuple[str, int], Contract] = {}
-        default_counter()
+        default_counter()  # it takes a second to load
 
-    def plain(
-        self, subscription: SubscriptionConfig, event: Event, data: Any, *, envelope: Envelope = NO_ENVELOPE
-    ) -> Curated:
+    def plain(self, subscription: SubscriptionConfig, event: Event, data: Any, *, envelope: Envelope = NO_ENVELOPE) -> Curated:
         """The context of a subscription whose spec `is_plain`.
 
         The envelope is counted only where the budget may be too small for both: no text has more tokens than bytes.
@@ -55,7 +58,8 @@ class Curation:
             reserve = _reserve(envelope, default_counter())
             if made.tokens + reserve > limit:
                 made = curate(event, data, view=spec.view, max_tokens=spec.max_tokens, reserve_tokens=reserve)
-        observe(made, team=subscription.team, subscription=subscription.name, elapsed_s=perf_counter() - started)
+        if self._counts:
+            observe(made, team=subscription.team, subscription=subscription.name, elapsed_s=perf_counter() - started)
         return made
 
     async def full(
@@ -84,7 +88,8 @@ class Curation:
             fence_secret=self._fence_secret,
             reserve_tokens=_reserve(envelope, contract.counter),
         )
-        observe(made, team=subscription.team, subscription=subscription.name, elapsed_s=perf_counter() - started)
+        if self._counts:
+            observe(made, team=subscription.team, subscription=subscription.name, elapsed_s=perf_counter() - started)
         return made
 
     def _contract(self, subscription: SubscriptionConfig) -> Contract:

@@ -19,7 +19,7 @@ MAX_DEPTH = 64
 _EXAMPLE = "{title: data.issue.title, author: actor}"
 
 
-class ViewFailed(ValueError):  # noqa: N818 - read as a claim: the view failed on this event
+class ViewFailed(ValueError):
     """A view that is right as text met a value that it cannot work on, such as `length()` of a number."""
 
 

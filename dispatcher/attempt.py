@@ -159,7 +159,7 @@ async def _tried(
         return _NO_CONTEXT, Outcome(MISCONFIGURED, error=setting.problem, sent=False), 0
     links = _links(desk, head, this)
     try:
-        envelope = setting.protocol.envelope(head, setting.target, links)
+        envelope = setting.protocol.envelope(head, links)
         curated = await _curated(desk, head, subscription, envelope)
     except Exception as exc:  # noqa: BLE001 - a view may meet any input; one event must not end the worker for all others
         return _NO_CONTEXT, _ours(FAILED, f"{type(exc).__name__}: {exc}"), 0

@@ -98,9 +98,7 @@ class Roster(Protocol):
 class Curator(Protocol):
     """Builds the context; `curator.service.Curation` is one."""
 
-    def plain(
-        self, subscription: SubscriptionConfig, event: Event, data: Any, *, envelope: Envelope = NO_ENVELOPE
-    ) -> Curated:
+    def plain(self, subscription: SubscriptionConfig, event: Event, data: Any, *, envelope: Envelope = NO_ENVELOPE) -> Curated:
         """The context of a subscription whose spec `is_plain`, at once."""
         ...
 

@@ -24,10 +24,10 @@ _UNREADABLE: tuple[str, ...] = (Flag.UNREADABLE.value,)
 def view(body: bytes, content_type: str, pointer: str = "") -> tuple[Any, tuple[str, ...]]:
     """The JSON view of `body`, at `pointer`, with the flags that the reading earned.
 
-    JSON is read leniently (see `payload.jsontext`; where it is JSON lines in truth, as these), a form or multipart body is its fields by name, XML its tree, JSON lines
-    an array, other text itself; an empty body is null.  A pointer may step into a string that holds JSON, XML or base64 of
-    them (a form's `payload`, an envelope's `Message`); a string that it ends at is opened too.  What has no view is null with
-    the flag `unreadable`.  Raises `MalformedRequest`, and nothing else.
+    JSON is read leniently (see `payload.jsontext`), a form or multipart body is its fields by name, XML its tree, JSON lines
+    an array (also where they are called JSON), other text itself; an empty body is null.  A pointer may step into a string that
+    holds JSON, XML or base64 of them (a form's `payload`, an envelope's `Message`); a string that it ends at is opened too.
+    What has no view is null with the flag `unreadable`.  Raises `MalformedRequest`, and nothing else.
     """
     document, flags = _document(body, content_type)
     if not pointer:

@@ -18,7 +18,7 @@ from store.vault import Vault
 FENCE_PURPOSE = "context fence"
 
 
-def curation_of(engine: Engine, vault: Vault, client: Client | None) -> Curation:
+def curation_of(engine: Engine, vault: Vault, client: Client | None, *, counts: bool = True) -> Curation:
     """The curator over an open store.  Without a client no lookup is made: a context says that they are missing.
 
     The fence's secret comes from the master key, so every process of an installation writes the same marks.
@@ -29,6 +29,7 @@ def curation_of(engine: Engine, vault: Vault, client: Client | None) -> Curation
         histories=_Past(Histories(engine)),
         facts=_Known(Facts(engine)),
         lookups=lookups,
+        counts=counts,
     )
 
 

@@ -11,7 +11,7 @@ import orjson
 
 from control.actions_keys import made_key
 from control.asked import KeyBody
-from control.auth import Caller, Role
+from control.auth import Caller, InvocationTokens, Role
 from control.client import Query
 from control.desk import Desk, Tools
 from control.documents import Checks
@@ -22,6 +22,7 @@ from curator.service import Curation
 from curator.view import check_view
 from dispatcher.ping import ping
 from dispatcher.protocols import PROTOCOLS
+from dispatcher.protocols.base import Links
 from egress.client import Client
 from egress.guard import check_headers, check_url
 from ingest.catalogue import check_source
@@ -37,9 +38,12 @@ from runtime.curation import curation_of
 from runtime.house import open_vault, user_agent
 from runtime.settings import Settings, address_of
 from schemas.config import DEFAULT_TEAM, AgentConfig, AgentSpec, SourceSpec, SubscriptionConfig, SubscriptionSpec
+from schemas.context import Curated, Envelope
 from schemas.errors import BadSetting, Invalid, NotFound, NotReady
 from schemas.event import Event
-from schemas.invocation import Admitted
+from schemas.ids import invocation_id
+from schemas.invocation import Admitted, Invocation
+from schemas.ledger import Head
 from store.admission import Admission
 from store.apply import Applier
 from store.connect import Store
@@ -162,11 +166,14 @@ def _tools(client: Client | None, replayed: Replayed, curation: Curation, *, api
 def _envelope(subscription: SubscriptionConfig, event: Event, *, api_url: str) -> Envelope:
     """What the agent's protocol sends beside the context, as the dispatcher reckons it."""
     ident, spec = invocation_id(event.id, subscription.uid), subscription.spec
-    key = event.partitionkey
-    work = Invocation(ident, event.team, event.id, subscription.uid, subscription.name, 0, spec.agent, 0, key, "", spec.order, 0, 0)
-    target = Target(spec.agent, "", Signer(()), {}, "")
+    names = (ident, event.team, event.id, subscription.uid, subscription.name, subscription.generation, spec.agent)
+    work = Invocation(*names, 0, event.partitionkey, "", spec.order, 0, 0)
+    # One like the real one, which opens nothing: no vault has this key.  Only its length counts.
+    token = InvocationTokens((bytes(32),), now_ms=now_ms).mint(
+        team=event.team, invocation_id=ident, event_id=event.id, expires_ms=event.received_ms
+    )
     events, runs = f"{api_url}/v1/events/{event.id}", f"{api_url}/v1/invocations/{ident}/complete"
-    return PROTOCOLS["webhook"].envelope(Head(work, event), target, Links(events, runs, "x" * TOKEN_CHARS))
+    return PROTOCOLS["webhook"].envelope(Head(work, event, 0, 0), Links(events, runs, "x" * len(token)))
 
 
 class Replayed:
@@ -213,7 +220,7 @@ def build_desk(
         refusals=Refusals(engine),
         redress=redress,
         checks=config_checks(),
-        tools=_tools(client, replayed, curation_of(engine, vault, client), api_url=api_url),
+        tools=_tools(client, replayed, curation_of(engine, vault, client, counts=False), api_url=api_url),
         ingest_url=ingest_url or str(settings.ingest_url or local_url(settings.ingest_bind)),
         api_url=api_url,
         now_ms=now_ms,

@@ -84,7 +84,7 @@ class Outcome:
 class AgentProtocol(Protocol):
     """One way of waking an agent."""
 
-    def envelope(self, head: Head, target: Target, links: Links) -> Envelope:
+    def envelope(self, head: Head, links: Links) -> Envelope:
         """What goes into the body beside the context, for its budget."""
         ...
 

@@ -54,11 +54,11 @@ _VARYING_TOKENS = 32  # the attempt's number and its deadline, a token for every
 class Webhook:
     """The plain signed webhook of INTERFACE.md, "What an agent receives"."""
 
-    def envelope(self, head: Head, target: Target, links: Links) -> Envelope:
+    def envelope(self, head: Head, links: Links) -> Envelope:
         """The body without the context, and without what only this attempt has."""
         invocation = head.invocation
         same = (
-            (invocation.id, target.name, invocation.subscription, invocation.ordering_key),
+            (invocation.id, invocation.agent, invocation.subscription, invocation.ordering_key),
             _event(head.event),
             (links.event, links.complete),
         )

@@ -114,7 +114,7 @@ class Role:
 
 @dataclass
 class ClusterSystem(System):
-    """`log_url` and `store_url` name what runs already; `counts` says how many of each role there are."""
+    """`log_url` and `store_url` name what runs already; `counts` says how many of each role there are (`all`: of all in one)."""
 
     log_url: str = ""
     store_url: str = ""
@@ -160,7 +160,8 @@ class ClusterSystem(System):
         return {k: v for k, v in os.environ.items() if not k.startswith("NIGHTBELL_")} | own | self.env
 
     def members_of(self, role: str) -> list[Role]:
-        return getattr(self, "members", {}).get(role, [])
+        members: dict[str, list[Role]] = getattr(self, "members", {})
+        return members.get(role) or members.get("all", [])
 
     @property
     def api_url(self) -> str:
@@ -189,7 +190,7 @@ class ClusterSystem(System):
         for _ in range(int(within_s / 0.4)):
             await asyncio.sleep(0.4)
             waiting = await asyncio.to_thread(
-                lambda: sum(each.metric("nightbell_spool_bytes") for each in self.members["ingest"])
+                lambda: sum(each.metric("nightbell_spool_bytes") for each in self.members_of("ingest"))
             )
             [row] = await asyncio.to_thread(self.rows, _PROGRESS)
             is_still = not waiting and not row["open"] and row["events"] == before

@@ -37,6 +37,7 @@ async def test_the_document_is_valid_and_names_exactly_the_routes(world: World) 
     assert described == served == {(route.method, route.path) for route in ROUTES}
 
 
+THINGS = {"sources": "gh", "agents": "triage", "subscriptions": "bugs", "secrets": "crm"}
 UNANSWERED = {"checkpoint", "enable", "body"}  # refused here, refused here, no JSON
 
 
@@ -60,8 +61,10 @@ async def test_every_answer_is_as_the_document_says(world: World) -> None:
         ident = invocations.get(last, invocations["cancel"])
         progress = redriven["id"] if kind == "redrives" else begun["id"]
         names = {"event_id": event_id, "invocation_id": ident, "progress_id": progress, "key_id": "viewer"}
-        path = route.path.format(**names, name={"sources": "gh", "agents": "triage", "subscriptions": "bugs"}.get(kind, ""))
+        path = route.path.format(**names, name=THINGS.get(kind, ""))
         query = {"force": "true", "dry_run": "true"} if route.method in {"PUT", "DELETE"} and route.query else {}
+        if (route.method, kind) == ("GET", "facts"):
+            query = {"thing": "default/gh/1"}
         who = last if route.role == "agent" and last in world.keys else "admin"
         status, found = await world.call(route.method, path, _body(route.path, route.method, event_id), who=who, **query)
         if status != route.status or route.answer is Bytes:
@@ -80,6 +83,8 @@ def _body(path: str, method: str, event_id: str) -> Any:
         "/v1/apply": {"version": 1},
         "/v1/match": {"pattern": {"type": ["x"]}, "event": event_id},
         "/v1/curate": {"event": event_id},
+        "/v1/facts": {"thing": "default/gh/1", "name": "tier", "value": {"plan": "gold"}},
+        "/v1/secrets/{name}": {"value": CANARIES[0]},
         "/v1/keys": {"name": "made", "role": "viewer"},
         "/v1/redrives": {"dry_run": True},
         "/v1/replays": {"dry_run": True},

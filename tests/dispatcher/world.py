@@ -141,7 +141,9 @@ class FakeCurator:
         await asyncio.sleep(self.takes_s)
         siblings = (("facts", b'{"tier":{"value":"gold"}}'),)
         reason = "" if self.verdict == "deliver" else "required and absent: facts.plan"
-        return Curated(orjson.dumps({"n": data}), 9, 20, "f", siblings=siblings, missing=("plan",), verdict=self.verdict, reason=reason)
+        return Curated(
+            orjson.dumps({"n": data}), 9, 20, "f", siblings=siblings, missing=("plan",), verdict=self.verdict, reason=reason
+        )
 
 
 class FakeTokens:

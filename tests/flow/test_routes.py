@@ -140,6 +140,18 @@ ASKS = [
     Ask("GET", "/v1/audit", "/v1/audit?limit=9999", 422),
     Ask("GET", "/v1/audit/check", "/v1/audit/check", 200, holds='"whole": true'),
     Ask("GET", "/v1/audit/check", "/v1/audit/check", 401, by="nobody"),
+    Ask("PUT", "/v1/facts", "/v1/facts", 200, body={"thing": "a/b/c", "name": "tier", "value": "gold"}, holds='"version": 1'),
+    Ask("PUT", "/v1/facts", "/v1/facts", 422, body={"name": "tier", "value": "gold"}, holds="which thing"),
+    Ask("GET", "/v1/facts", "/v1/facts?thing=a/b/c&name=tier", 200, holds='"gold"'),
+    Ask("GET", "/v1/facts", "/v1/facts", 422, holds="which thing"),
+    Ask("PUT", "/v1/secrets/{name}", "/v1/secrets/crm", 200, body={"value": "a-secret"}, holds='"crm"'),
+    Ask("PUT", "/v1/secrets/{name}", "/v1/secrets/crm", 422, body={}),
+    Ask("GET", "/v1/secrets", "/v1/secrets", 200, holds='"crm"'),
+    Ask("GET", "/v1/secrets", "/v1/secrets", 401, by="nobody"),
+    Ask("DELETE", "/v1/secrets/{name}", "/v1/secrets/crm", 200, holds='"crm"'),
+    Ask("DELETE", "/v1/secrets/{name}", "/v1/secrets/none", 404),
+    Ask("GET", "/v1/contexts/stats", "/v1/contexts/stats", 200, holds='"saved_tokens"'),
+    Ask("GET", "/v1/contexts/stats", "/v1/contexts/stats?since=never", 422),
 ]  # fmt: skip
 
 

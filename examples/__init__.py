@@ -1,0 +1,1 @@
+"""Nightbell at work: the demo, its senders and its sample agent."""

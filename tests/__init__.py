@@ -1,0 +1,1 @@
+"""Tests mirror the packages; contracts, flow, chaos and architecture stand beside them."""
