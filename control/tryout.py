@@ -91,5 +91,12 @@ def _failed(made: Full) -> str:
 def _event_alone(context: ContextSpec) -> ContextSpec:
     """What a contract asks of the event itself: nothing is looked up only to see whether it may be saved."""
     required = tuple(name for name in context.required if not name.startswith(("facts.", "enrich.")))
-    wanted: dict[str, Any] = {"enrich": {}, "facts": (), "history": None, "required": required, "on_missing": "refuse", "on_overflow": "cut"}
+    wanted: dict[str, Any] = {
+        "enrich": {},
+        "facts": (),
+        "history": None,
+        "required": required,
+        "on_missing": "refuse",
+        "on_overflow": "cut",
+    }
     return context.model_copy(update=wanted)

@@ -47,7 +47,7 @@ SOURCE_VARIABLES = {
 }  # fmt: skip
 
 
-class Unaccounted(Exception):  # noqa: N818 - it is what happened, in the demo's words
+class Unaccounted(Exception):
     """Something did not work out; the message says what."""
 
 

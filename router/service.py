@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -26,6 +27,8 @@ _BATCHES_AT_ONCE = 8
 _PAUSE = wait_exponential_jitter(multiplier=0.05, max=2, jitter=0.05)
 _READ_PAUSE_S = 0.5
 _HOLD_LOOP_S = 0.010  # a batch gives the loop back at least this often while it is planned
+_BIG_BYTES = 256 * 1024
+_BUILT_ON_LOOP = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,11 @@ class Router:
         if version == self._rules.version:
             return
         subscriptions = await self._rulebook.subscriptions()
-        self._rules = build_ruleset(version, subscriptions, before=self._rules if self._rules.version >= 0 else None)
+        before = self._rules if self._rules.version >= 0 else None
+        # A large set takes seconds to build; a change of a few rules, less than a hop to a thread and back.
+        build = partial(build_ruleset, version, subscriptions, before=before)
+        few = len(subscriptions) <= _BUILT_ON_LOOP
+        self._rules = build() if few else await asyncio.to_thread(build)
         self._metrics.rules.set(len(self._rules.rules))
         self._metrics.broken_rules.set(len(self._rules.broken))
         self._say("rules_loaded", version=version, rules=len(self._rules.rules), broken=list(self._rules.broken.values()))
@@ -211,7 +218,7 @@ class Router:
         since = perf_counter()
         for record in batch.records:
             try:
-                planned.append(self._plan(record))
+                planned.append(await self._plan(record))
             except Exception as exc:  # noqa: BLE001 - whatever one record does to us, its neighbours go on: it is tried alone, and counted
                 self._say(
                     "record_failed", topic=record.topic, partition=record.partition, position=record.position, error=repr(exc)
@@ -237,7 +244,7 @@ class Router:
                     await self._set_aside(record, reason=f"planning failed {deaths - 1} times")
                     break
                 try:
-                    planned = self._plan(record)
+                    planned = await self._plan(record)
                 except Exception as exc:  # noqa: BLE001 - counted; after the last allowed death the record is set aside
                     deaths = await self._admission.deaths(self._log.log_id, batch.place, record.position, repr(exc)[:500])
                     continue
@@ -250,7 +257,13 @@ class Router:
         self._metrics.dead.inc()
         self._say("record_set_aside", topic=record.topic, partition=record.partition, position=record.position, reason=reason)
 
-    def _plan(self, record: Record) -> Planned:
+    async def _plan(self, record: Record) -> Planned:
+        """The plan of one record: a big one's beside the loop, since reading it alone could hold the loop for too long."""
+        if len(record.value) > _BIG_BYTES:
+            return await asyncio.to_thread(self._planned, record)
+        return self._planned(record)
+
+    def _planned(self, record: Record) -> Planned:
         event, data = read_event(record)
         at = record.appended_ms
         return plan(event, data, self._rules, position=record.position, now_ms=self._now_ms(), appended_ms=at)

@@ -85,6 +85,7 @@ EVENTS = frozenset(
         "tending_waits",
         "conservation_gap",
         "lag_unknown",
+        "duty_taken",
     }
 )
 """The names that a line may have, over all packages; a test reads the sources and compares."""

@@ -64,7 +64,7 @@ class KeyRing:
         if source.form == "certificate":
             return [certificate_key(document, now_ms=now_ms, common_name=source.common_name)]
         if source.form == "pem":
-            return [public_key(document.decode("ascii", "replace"))]
+            return [_published_pem(document)]
         named = [key for name, key in jwks_keys(document) if not kid or name == kid]
         if not named:
             raise Unproven(Step.KEY_UNKNOWN, "the token names a key that the vendor does not publish")
@@ -84,7 +84,7 @@ class KeyRing:
 def _own(credentials: Credentials) -> list[tuple[str, PublicKey]]:
     found = credentials.prepared.get("public_keys")
     if found is None:
-        found = [(kid_of(text), public_key(text)) for text in credentials.public_keys if text.strip()]
+        found = [(kid_of(text), _readable(text)) for text in credentials.public_keys if text.strip()]
         credentials.prepared["public_keys"] = found
     return found
 
@@ -108,3 +108,17 @@ def _is_host(host: str, allowed: str) -> bool:
     if allowed.startswith("^"):
         return re.fullmatch(allowed, host) is not None
     return host.endswith(allowed) if allowed.startswith(".") else host == allowed
+
+
+def _readable(text: str) -> PublicKey:
+    try:
+        return public_key(text)
+    except ValueError as exc:
+        raise SecretsUnavailable("a public key of this source is in no form that is known") from exc
+
+
+def _published_pem(document: bytes) -> PublicKey:
+    try:
+        return public_key(document.decode("ascii", "replace"))
+    except ValueError as exc:
+        raise Unproven(Step.KEY_UNKNOWN, "what the key's address gave is no public key") from exc

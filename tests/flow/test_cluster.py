@@ -18,7 +18,7 @@ from tests.chaos.driver import Driver, signed
 from tests.servers import kafka
 from tests.servers.postgres import PostgresServer, fresh_database, running_postgres
 
-pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from ingest.inbound import Request
-from tests.oracles import drawn, sdks
+from tests.oracles import drawn, sdks, sdks_inside
 
 _JSON = "application/json"
 _FORM = "application/x-www-form-urlencoded"
@@ -69,7 +69,7 @@ def _dropbox_sign() -> bytes:
     import json
 
     event = {"event_time": "1700000000", "event_type": "signature_request_sent", "event_hash": "x", "event_metadata": {}}
-    return sdks.as_form(json=json.dumps({"event": event}))
+    return sdks_inside.as_form(json=json.dumps({"event": event}))
 
 
 def _standard(provider: str, **changes: Any) -> Oracle:
@@ -125,38 +125,38 @@ ORACLES = [
     Oracle("shopify_events", "verifyshopify", sdks.shopify("shopify-hmac-sha256"), stricter=_BASE64),
     Oracle("linear", "linear-events", sdks.linear, bodies=drawn.json_bodies({"webhookTimestamp": 1})),
     *(Oracle(name, "gidgethub", sdks.hub_signature) for name in ("bitbucket_cloud", "bitbucket_server", "jira", "confluence", "intercom")),
-    Oracle("twilio_form", "twilio", sdks.twilio_form, sdks.twilio_form_sign, bodies=drawn.form_bodies({"CallSid": "CA1"}), urls=drawn.URLS, content_type=_FORM),
-    Oracle("twilio_json", "twilio", sdks.twilio_json, urls=drawn.URLS),
-    Oracle("mailgun", "mailgun", sdks.mailgun, bodies=drawn.json_bodies({"signature": {"timestamp": "1", "token": "tok", "signature": "x"}})),
+    Oracle("twilio_form", "twilio", sdks_inside.twilio_form, sdks_inside.twilio_form_sign, bodies=drawn.form_bodies({"CallSid": "CA1"}), urls=drawn.URLS, content_type=_FORM),
+    Oracle("twilio_json", "twilio", sdks_inside.twilio_json, urls=drawn.URLS),
+    Oracle("mailgun", "mailgun", sdks_inside.mailgun, bodies=drawn.json_bodies({"signature": {"timestamp": "1", "token": "tok", "signature": "x"}})),
     Oracle(
-        "mandrill", "django-anymail", sdks.mandrill, secrets=drawn.PLAIN_SECRETS,
+        "mandrill", "django-anymail", sdks_inside.mandrill, secrets=drawn.PLAIN_SECRETS,
         bodies=drawn.form_bodies({"mandrill_events": "[]"}), urls=drawn.URLS, content_type=_FORM,
     ),
     Oracle(
-        "braintree", "braintree", sdks.braintree, options={"public_key": "integration_public_key"},
-        bodies=st.just(sdks.as_form(bt_signature="integration_public_key|0", bt_payload=_BRAINTREE)), content_type=_FORM,
+        "braintree", "braintree", sdks_inside.braintree, options={"public_key": "integration_public_key"},
+        bodies=st.just(sdks_inside.as_form(bt_signature="integration_public_key|0", bt_payload=_BRAINTREE)), content_type=_FORM,
     ),
     Oracle(
-        "vonage_sms_sig", "vonage-http-client", sdks.vonage_sms, options={"method": "sha256"},
+        "vonage_sms_sig", "vonage-http-client", sdks_inside.vonage_sms, options={"method": "sha256"},
         bodies=drawn.form_bodies({"msisdn": "4477", "text": "a=b & c", "timestamp": "1577880000", "sig": "x"}), content_type=_FORM,
     ),
-    Oracle("dropbox_sign", "dropbox-sign", sdks.dropbox_sign, bodies=st.just(_dropbox_sign()), content_type=_FORM),
-    Oracle("discord_interactions", "discord-interactions", sdks.discord, key_pair="ed25519", stricter={"signature, upper case": "upper case"}),
-    Oracle("discord_webhook_events", "discord-interactions", sdks.discord, key_pair="ed25519", stricter={"signature, upper case": "upper case"}),
-    Oracle("sendgrid_event", "sendgrid", sdks.sendgrid, key_pair="p256", stricter=_BASE64),
-    Oracle("sendgrid_inbound", "sendgrid", sdks.sendgrid, key_pair="p256", bodies=drawn.form_bodies({"from": "a@b"}), content_type=_FORM, stricter=_BASE64),
-    Oracle("paypal", "paypalrestsdk", sdks.paypal, key_pair="rsa", options={"webhook_id": "WH-1"}, headers={"PAYPAL-AUTH-ALGO": "SHA256withRSA"}, stricter=_BASE64),
-    Oracle("aws_sns", "aws-sns-message-validator", sdks.aws_sns, key_pair="rsa", bodies=drawn.json_bodies(_SNS), options={"topic_arns": [_SNS["TopicArn"]]}, stricter=_BASE64),
-    Oracle("vonage_jwt", "vonage-jwt", sdks.vonage_jwt, secrets=drawn.PLAIN_SECRETS),
-    Oracle("netlify", "PyJWT", sdks.netlify, sdks.netlify_sign, drawn.PLAIN_SECRETS),
-    Oracle("monday", "PyJWT", sdks.monday, sdks.monday_sign, drawn.PLAIN_SECRETS, urls=drawn.URLS),
+    Oracle("dropbox_sign", "dropbox-sign", sdks_inside.dropbox_sign, bodies=st.just(_dropbox_sign()), content_type=_FORM),
+    Oracle("discord_interactions", "discord-interactions", sdks_inside.discord, key_pair="ed25519", stricter={"signature, upper case": "upper case"}),
+    Oracle("discord_webhook_events", "discord-interactions", sdks_inside.discord, key_pair="ed25519", stricter={"signature, upper case": "upper case"}),
+    Oracle("sendgrid_event", "sendgrid", sdks_inside.sendgrid, key_pair="p256", stricter=_BASE64),
+    Oracle("sendgrid_inbound", "sendgrid", sdks_inside.sendgrid, key_pair="p256", bodies=drawn.form_bodies({"from": "a@b"}), content_type=_FORM, stricter=_BASE64),
+    Oracle("paypal", "paypalrestsdk", sdks_inside.paypal, key_pair="rsa", options={"webhook_id": "WH-1"}, headers={"PAYPAL-AUTH-ALGO": "SHA256withRSA"}, stricter=_BASE64),
+    Oracle("aws_sns", "aws-sns-message-validator", sdks_inside.aws_sns, key_pair="rsa", bodies=drawn.json_bodies(_SNS), options={"topic_arns": [_SNS["TopicArn"]]}, stricter=_BASE64),
+    Oracle("vonage_jwt", "vonage-jwt", sdks_inside.vonage_jwt, secrets=drawn.PLAIN_SECRETS),
+    Oracle("netlify", "PyJWT", sdks_inside.netlify, sdks_inside.netlify_sign, drawn.PLAIN_SECRETS),
+    Oracle("monday", "PyJWT", sdks_inside.monday, sdks_inside.monday_sign, drawn.PLAIN_SECRETS, urls=drawn.URLS),
     Oracle(
-        "atlassian_connect", "atlassian-jwt", sdks.atlassian, sdks.atlassian_sign, drawn.PLAIN_SECRETS, urls=drawn.URLS,
+        "atlassian_connect", "atlassian-jwt", sdks_inside.atlassian, sdks_inside.atlassian_sign, drawn.PLAIN_SECRETS, urls=drawn.URLS,
         options={"base_url": "https://hooks.example.com", "client_key": "client-key-1"},
     ),
-    Oracle("plaid", "PyJWT", sdks.plaid, sdks.plaid_sign, key_pair="p256", ours=False),
+    Oracle("plaid", "PyJWT", sdks_inside.plaid, sdks_inside.plaid_sign, key_pair="p256", ours=False),
     Oracle(
-        "google_pubsub_push", "google-auth", sdks.google, sdks.google_sign, key_pair="rsa", ours=False,
+        "google_pubsub_push", "google-auth", sdks_inside.google, sdks_inside.google_sign, key_pair="rsa", ours=False,
         options={"service_account": "push@p.iam.gserviceaccount.com"},
     ),
 ]  # fmt: skip

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import threading
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from prometheus_client import CollectorRegistry
 
 from eventlog.memory import MemoryLog
 from router.metrics import RouterMetrics
-from router.service import Router
+from router.rule import compile_rule
+from router.service import Router, read_event
 from schemas.config import SubscriptionConfig, SubscriptionSpec, SubscriptionState
 from schemas.event import Event, to_headers
 from schemas.ids import event_id
@@ -215,3 +219,36 @@ async def test_a_full_next_stage_stops_the_reading():
         assert house.handed == []
         house.open.set()
         await house.until(lambda: house.handed)
+
+
+async def test_a_big_record_is_planned_beside_the_loop(monkeypatch):
+    threads: dict[int, bool] = {}
+
+    def seen(record):
+        threads[len(record.value) > 1000] = threading.current_thread() is threading.main_thread()
+        return read_event(record)
+
+    monkeypatch.setattr("router.service.read_event", seen)
+    big = replace(event(2), body=b'{"text": "%s"}' % (b"x" * 300_000))
+
+    async with running(House()) as house:
+        await house.log.append([draft(event(1)), draft(big)])
+        await house.until(lambda: len(house.handed) == 2)
+
+    assert threads == {False: True, True: False}
+
+
+async def test_a_large_ruleset_is_built_beside_the_loop_and_with_the_collector_at_rest(monkeypatch):
+    built: list[tuple[bool, bool]] = []
+
+    def seen(config):
+        built.append((threading.current_thread() is threading.main_thread(), gc.isenabled()))
+        return compile_rule(config)
+
+    monkeypatch.setattr("router.ruleset.compile_rule", seen)
+    for number in (3, 101):
+        async with running(House(*[rule()] * number)):
+            pass
+
+    assert built == [(True, False)] * 3 + [(False, False)] * 101
+    assert gc.isenabled()

@@ -9,10 +9,13 @@ import pytest
 from eventlog.config import LogConfig
 from eventlog.sql import SqlLog
 from ingest.spool import PLACE
-from runtime.inspection import _spool_findings, kind_of_mount
+from runtime.desk import LOCAL_ADMIN, DeskApi, build_desk
+from runtime.inspection import _advice, _spool_findings, kind_of_mount
 from runtime.receiving import SPOOL_FILE
 from runtime.settings import Settings
 from schemas.topics import Draft
+from store.connect import connect
+from store.vault import Vault
 
 MOUNTS = """\
 overlay / overlay rw,relatime 0 0
@@ -78,3 +81,32 @@ def test_a_file_that_is_no_spool_is_an_error(tmp_path: Path, monkeypatch: pytest
 
 def test_the_embedded_default_has_no_spool(tmp_path: Path):
     assert list(_spool_findings(Settings(_env_file=None, data_dir=tmp_path))) == []
+
+
+async def test_what_is_probably_not_meant_in_subscriptions_is_told(tmp_path: Path):
+    store = connect(f"sqlite:///{tmp_path / 'store.db'}")
+    await store.start(may_migrate=True)
+    try:
+        desk = build_desk(settings_in(tmp_path), store, Vault([bytes(32)]))
+        patterns = {"one": {"type": ["a"]}, "same": {"type": ["a"]}, "all": {"data": {"n": [{"exists": True}]}}}
+        document = {
+            "version": 1,
+            "agents": {"triage": {"url": "https://agents.example.com/"}},
+            "subscriptions": {name: {"agent": "triage", "pattern": pattern} for name, pattern in patterns.items()},
+        }
+        plan = await DeskApi(desk, LOCAL_ADMIN).call("POST", "/v1/apply", body=document)
+        found = [(each["level"], each["subject"], each["message"]) async for each in _advice(desk)]
+    finally:
+        await store.aclose()
+
+    assert {(each["subscription"], each["code"]) for each in plan["warnings"]} == {
+        ("one", "duplicate"),
+        ("same", "duplicate"),
+        ("all", "not-indexed"),
+    }
+    assert [(level, subject) for level, subject, _ in sorted(found)] == [
+        ("info", "subscription all"),
+        ("warning", "subscription one"),
+        ("warning", "subscription same"),
+    ]
+    assert "comparisons each" in min(found)[2]

@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -67,6 +68,11 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+# PR_SET_PDEATHSIG means the thread that started the process, not ours as a whole: a pool's thread ends with its event loop, and
+# would take the session's broker with it.  This one lives as long as Python does.
+_STARTER = ThreadPoolExecutor(1, thread_name_prefix="kafka-starter")
 
 
 def _die_with_parent() -> None:
@@ -115,15 +121,16 @@ class Broker:
     def start(self, *, wait: bool = True) -> None:
         """Start the process; with `wait`, return when it accepts connections."""
         with self.log_file.open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = _STARTER.submit(
+                subprocess.Popen,
                 [*self._java(), "kafka.Kafka", "server.properties"],
                 cwd=self.folder,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - it calls the kernel, nothing that takes a lock
+                preexec_fn=_die_with_parent,  # it calls the kernel, nothing that takes a lock
                 start_new_session=True,
-            )
+            ).result()
         if wait:
             self.wait()
 
