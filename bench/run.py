@@ -64,8 +64,10 @@ class Process:
         self.ps = psutil.Process(self.popen.pid)
 
     def until_ready(self) -> Process:
-        assert self.popen.stdout.readline().strip() == "ready"
-        return self
+        while line := self.popen.stdout.readline():  # what it logs while it starts comes before
+            if line.strip() == "ready":
+                return self
+        raise SystemExit("a process of the bench ended before it was ready")
 
     def cpu_s(self) -> float:
         times = self.ps.cpu_times()

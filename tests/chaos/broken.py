@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import sys
 
-from tests.chaos.breaks import BREAKS
-
 from runtime.main import main
+from tests.chaos.breaks import BREAKS
 
 if __name__ == "__main__":
     how = sys.argv.pop(1)

@@ -11,7 +11,6 @@ from fnmatch import fnmatchcase
 from importlib import metadata
 
 import pytest
-import time_machine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
@@ -28,6 +27,7 @@ from tests.contracts.provider import Mutant, mutants
 from tests.oracles.drawn import key_pair
 from tests.oracles.table import ORACLES, Oracle
 
+time_machine = pytest.importorskip("time_machine", reason="the dependency group oracles is not installed")
 pytestmark = [
     # The SDKs' own: enums that braintree deprecates while it is imported, parsers of dates, clients that are never closed.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
