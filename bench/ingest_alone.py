@@ -17,6 +17,7 @@ from ingest.book import Book
 from ingest.metrics import IngestMetrics
 from ingest.server import ingest_runner
 from ingest.service import Clock, Ingest
+from runtime.collecting import settle
 from schemas.config import SourceConfig, SourceSpec
 
 
@@ -41,6 +42,7 @@ async def main() -> None:
     runner = ingest_runner(ingest)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
+    settle()
     print("ready", flush=True)
     await asyncio.Event().wait()
 

@@ -30,6 +30,7 @@ from ingest.catalogue import catalogue
 from router.metrics import RouterMetrics
 from router.service import Router
 from runtime.clock import now_ms
+from runtime.collecting import settle
 from runtime.curation import curation_of
 from runtime.desk import LOCAL_ADMIN, DeskApi, build_desk, config_checks, create_local_key, local_url, open_desk
 from runtime.duty import on_duty
@@ -99,6 +100,7 @@ async def serve(settings: Settings, roles: frozenset[str], *, apply_files: list[
         plan.parts.append(Part("loop_lag", lag.run))
         patience = Patience(drain_timeout_s=settings.drain_timeout_s)
         supervisor = Supervisor(plan.parts, health=plan.health, patience=patience)
+        settle()
         _say.info("serving", roles=sorted(roles), version=nightbell_version(), pid=os.getpid())
         return await supervisor.run()
 
