@@ -54,8 +54,8 @@ bench-match: setup
 chaos: setup
 	$(BIN)/python -m pytest tests/chaos -m "slow or not slow" -s
 
-fuzz: setup  ## the matcher against a naive one and against event-ruler, on random rules and events; NBTEST_EXAMPLES says how long
-	NBTEST_EXAMPLES=$${NBTEST_EXAMPLES:-20} $(BIN)/python -m pytest tests/router/test_matcher.py tests/router/test_explain.py tests/fuzz -m "slow or not slow" --timeout=0
+fuzz: setup  ## every scheme's parser, the matcher against a naive one and against event-ruler; NBTEST_EXAMPLES says how long
+	NBTEST_EXAMPLES=$${NBTEST_EXAMPLES:-20} $(BIN)/python -m pytest tests/ingest/test_fuzz.py tests/router/test_matcher.py tests/router/test_explain.py tests/fuzz -m "slow or not slow" --timeout=0
 
 docs: setup  ## write the generated documents anew
 	$(BIN)/python -m docs.generate
