@@ -165,7 +165,7 @@ class LanesBesideALedger(RuleBasedStateMachine):
             return
         lane = head.invocation.lane
         assert lane not in {**self.running, **self.settled}, "one at a time in a lane"
-        if self.ledger.get(lane, [None])[0] != head.invocation.id:
+        if (self.ledger.get(lane) or [None])[0] != head.invocation.id:
             # The ledger says no.  Without people's changes that happens only where an offer came after its own end.
             assert head.invocation.id not in self.ledger.get(lane, [])
             self.picture.forget(self.queue, lane)
