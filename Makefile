@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PACKAGES := schemas payload eventlog egress ingest router curator dispatcher store control runtime
 STAMP := $(VENV)/.made-from-lock
 
-.PHONY: setup lock fmt lint types test test-all demo demo-cluster bench bench-match chaos soak fuzz docs image clean
+.PHONY: setup lock fmt lint types test test-all demo demo-cluster bench bench-match chaos fuzz docs image clean
 
 setup: $(STAMP)
 

@@ -1,4 +1,4 @@
-"""When an invocation may start: rate, delay, expiry, debounce, batch.  Pure: every function takes the time."""
+"""When an invocation may start: rate, delay, expiry.  Pure: every function takes the time."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""Views and factors learn from use, deterministically."""
+"""Views learn from use, deterministically."""
 
 from __future__ import annotations
 
 import pytest
 
-from curator.calibrate import LEAST_REPORTS, MAX_FACTOR, factor_of
 from curator.suggest import suggested
 from curator.view import compile_view
 
@@ -40,18 +39,3 @@ def test_an_odd_key_is_quoted():
 )  # fmt: skip
 def test_nothing_is_suggested_where_nothing_would_change(view, fetched, contexts):
     assert suggested(view, fetched, contexts=contexts) is None
-
-
-def test_a_factor_is_the_high_end_of_what_was_reported():
-    reports = [(100, 110 + n % 10) for n in range(100)]
-
-    assert factor_of(reports) == 1.19
-    assert factor_of(list(reversed(reports))) == 1.19
-
-
-def test_a_factor_waits_for_enough_reports_and_keeps_its_bounds():
-    assert factor_of([(100, 120)] * (LEAST_REPORTS - 1)) is None
-    assert factor_of([(0, 5)] * 100) is None
-    assert factor_of([(100, 50)] * LEAST_REPORTS) == 1.0
-    assert factor_of([(1, 100)] * LEAST_REPORTS) == MAX_FACTOR
-    assert factor_of([(100, 120)] * 99 + [(1, 100)]) == 1.2
