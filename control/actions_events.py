@@ -260,7 +260,7 @@ async def _as_subscribed(desk: Desk, caller: Caller, event: Event, data: Any, bo
 
 
 async def _sent(desk: Desk, caller: Caller, event_id: str, uid: str) -> list[dict[str, Any]]:
-    """The digests of the contexts that a subscription's agent was sent of this event: their bytes are not kept."""
+    """The digests of the contexts that a subscription's agent was sent of this event."""
     work = [found for found in await invocations_of(desk.engine, caller.team, event_id) if found.subscription_uid == uid]
     attempts = await attempts_of(desk.engine, [found.seq for found in work])
     return [

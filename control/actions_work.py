@@ -10,13 +10,14 @@ from control.asked import DryRunQuery, InvocationQuery, RedrivesBody, ReplaysBod
 from control.auth import Caller
 from control.callbacks import own_invocation
 from control.desk import Desk
-from control.shown import attempt_json, invocation_json, listed, page_by_seq, progress_json
+from control.shown import attempt_json, invocation_json, listed, page_by_seq, progress_json, sent_json
 from schemas.errors import Conflict, Invalid, NotFound
 from schemas.ids import random_id
 from schemas.invocation import State
 from store.events import EventFilter, event_total
 from store.progress import REDRIVE, REPLAY, RUNNING, Progress, begin, progress_of
 from store.redress import REDRIVABLE
+from store.sent import sent_of
 from store.subscriptions import subscriptions_of
 from store.work import InvocationFilter, attempts_of, invocation_page, invocation_total, state_counts
 
@@ -52,6 +53,13 @@ async def show_invocation(desk: Desk, caller: Caller, *, invocation_id: str) -> 
     row = await own_invocation(desk, caller, invocation_id)
     attempts = (await attempts_of(desk.engine, [row.seq])).get(row.seq, [])
     return {**invocation_json(row), "attempts": [attempt_json(attempt) for attempt in attempts]}
+
+
+async def show_sent(desk: Desk, caller: Caller, *, invocation_id: str) -> dict[str, Any]:
+    """What each attempt of an invocation sent, byte for byte but for its token, and what it got back (its first 4 KiB)."""
+    row = await own_invocation(desk, caller, invocation_id)
+    attempts = {attempt.number: attempt for attempt in (await attempts_of(desk.engine, [row.seq])).get(row.seq, [])}
+    return listed([sent_json(attempts[each.number], each) for each in await sent_of(desk.engine, row.seq)])
 
 
 async def redrive(desk: Desk, caller: Caller, *, invocation_id: str, query: DryRunQuery) -> dict[str, Any]:

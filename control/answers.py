@@ -267,6 +267,26 @@ class Attempt(Answer):
     owner: str
 
 
+class SentBody(Answer):
+    """What an attempt sent and got back.  `body` has `(token)` in its token's place; empty where it is not kept."""
+
+    attempt: int
+    outcome: str
+    status: int
+    digest: str
+    bytes_sent: int
+    is_kept: bool
+    body: str
+    context: str
+    answer: str
+
+
+class SentBodies(Listed):
+    """What the attempts of one invocation sent, in order."""
+
+    items: list[SentBody]
+
+
 class _Invocation(Answer):
     id: str
     event_id: str
@@ -345,7 +365,7 @@ class Matched(BaseModel):
 
 
 class SentContext(Answer):
-    """The context that an attempt sent: its digest, not its bytes."""
+    """The context that an attempt sent, by its digest; its bytes are under `invocations/ID/sent`."""
 
     invocation: str
     attempt: int

@@ -140,11 +140,26 @@ def curate(
     event: EventIn = None,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, help="Under this budget.")] = None,
     jsonl: JsonLinesIn = None,
+    invocation: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--invocation", "-i", help="What this invocation's agent was sent; given twice, the difference of the two."
+        ),
+    ] = None,
+    attempt: Annotated[int | None, typer.Option("--attempt", min=1, help="Of the (first) invocation, this attempt.")] = None,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Of an invocation: what was sent against what would be sent now.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """The exact bytes that the agent would get, its tokens, and what was left out; with neither, the type's default view."""
     from control.eventfile import is_event_id
 
+    if invocation:
+        from control.cli_sent import sent
+
+        sent(ctx, invocation, attempt=attempt, with_now=diff, as_json=as_json)
+        return
     if subscription is not None and view is not None:
         raise Invalid("give -s SUBSCRIPTION or --view, not both")
     if jsonl is None and event is not None and is_event_id(event):

@@ -115,6 +115,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/rejected", events.list_rejected, _A, answers.RejectedRecords, query=asked.Page),
     Route("GET", "/v1/invocations", work.list_invocations, _V, answers.Invocations, query=asked.InvocationQuery),
     Route("GET", _INV, work.show_invocation, _V, answers.ShownInvocation, for_agents=True),
+    Route("GET", f"{_INV}/sent", work.show_sent, _V, answers.SentBodies),
     Route("POST", f"{_INV}/redrive", work.redrive, _O, answers.Moved, query=asked.DryRunQuery),
     Route("POST", f"{_INV}/cancel", work.cancel, _O, answers.Moved, query=asked.DryRunQuery),
     Route("POST", "/v1/redrives", work.create_redrives, _O, answers.Progress, body=asked.RedrivesBody, status=202),

@@ -15,6 +15,7 @@ from store.events import EventRow, RejectedRow
 from store.keys import KeyRow
 from store.progress import Progress
 from store.refusals import KeptRefusal
+from store.sent import SentRow
 from store.sources import SourceRow
 from store.subscriptions import SubscriptionRow
 from store.work import AttemptRow, InvocationRow
@@ -137,6 +138,22 @@ def attempt_json(row: AttemptRow) -> dict[str, Any]:
         "tokens": row.tokens,
         "context_digest": row.context_digest,
         "owner": row.owner,
+    }
+
+
+def sent_json(row: AttemptRow, sent: SentRow) -> dict[str, Any]:
+    """What an attempt sent and got; `context` is the context with what stands beside it, as in the body."""
+    body = sent.body.body if sent.body else b""
+    return {
+        "attempt": row.number,
+        "outcome": row.outcome,
+        "status": row.status,
+        "digest": row.context_digest,
+        "bytes_sent": row.bytes_sent,
+        "is_kept": sent.body is not None,
+        "body": body.decode("utf-8", "replace"),
+        "context": sent.body.context.decode("utf-8", "replace") if sent.body else "",
+        "answer": (row.answer or b"").decode("utf-8", "replace"),
     }
 
 

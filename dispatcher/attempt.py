@@ -22,10 +22,11 @@ from dispatcher.protocols.base import (
     unanswered,
 )
 from dispatcher.retry import Bury, Delivered, Hold, RetryAt, Step, next_step
+from dispatcher.sent import KeepSent, sent_to_keep
 from dispatcher.tenure import Tenure
 from payload.read import view
 from schemas.config import ContextSpec, SubscriptionConfig
-from schemas.context import Envelope
+from schemas.context import Envelope, Sent
 from schemas.errors import AddressRefused, AgentFailed, Busy
 from schemas.invocation import State, Wait
 from schemas.ledger import Head, Opening, Settlement
@@ -59,6 +60,7 @@ class Desk:
     owner: str
     api_url: str
     say: Callable[..., Any]
+    keep_sent: KeepSent = "all"
 
 
 async def attempt(
@@ -82,7 +84,7 @@ async def attempt(
     opening = Opening(head.invocation.id, number, shard, epoch, desk.owner, started_ms, latest_ms)
     if not await desk.ledger.open(opening):
         return None
-    curated, outcome, bytes_sent = await _tried(desk, head, setting, subscription, this)
+    curated, outcome, bytes_sent, kept = await _tried(desk, head, setting, subscription, this)
     if outcome is None:
         return None  # the lease ran out before a byte was written; the next owner closes the row
     ended_ms = desk.clock.now_ms()
@@ -123,6 +125,7 @@ async def attempt(
         raw_tokens=curated.raw_tokens,
         missing=len(curated.missing),
         cut=len(curated.left_out),
+        body=kept,
         disable_subscription=head.invocation.subscription_uid if isinstance(step, Bury) and step.disable else "",
     )
     return Ended(outcome, step, settlement) if await settled(desk, settlement) else None
@@ -153,25 +156,25 @@ def _fits(tenure: Tenure, timeout_s: float) -> bool:
 
 async def _tried(
     desk: Desk, head: Head, setting: Setting, subscription: SubscriptionConfig, this: Attempt
-) -> tuple[Curated, Outcome | None, int]:
-    """The context, what came of the call, and how many bytes were sent."""
+) -> tuple[Curated, Outcome | None, int, Sent | None]:
+    """The context, what came of the call, how many bytes were sent, and what of them is kept."""
     if setting.protocol is None or setting.target is None:
-        return _NO_CONTEXT, Outcome(MISCONFIGURED, error=setting.problem, sent=False), 0
+        return _NO_CONTEXT, Outcome(MISCONFIGURED, error=setting.problem, sent=False), 0, None
     links = _links(desk, head, this)
     try:
         envelope = setting.protocol.envelope(head, links)
         curated = await _curated(desk, head, subscription, envelope)
     except Exception as exc:  # noqa: BLE001 - a view may meet any input; one event must not end the worker for all others
-        return _NO_CONTEXT, _ours(FAILED, f"{type(exc).__name__}: {exc}"), 0
+        return _NO_CONTEXT, _ours(FAILED, f"{type(exc).__name__}: {exc}"), 0, None
     if curated.verdict != "deliver":
         # What a parked one lacks may come later, so it goes by the schedule; what is refused is refused for good.
-        return curated, _ours(FAILED if curated.verdict == "park" else REJECTED, curated.reason or curated.verdict), 0
+        return curated, _ours(FAILED if curated.verdict == "park" else REJECTED, curated.reason or curated.verdict), 0, None
     if not subscription.spec.context.is_plain:  # what was gathered took its time, and that is not the agent's
         this = replace(this, deadline_ms=desk.clock.now_ms() + round(setting.timeout_s * 1000))
         links = _links(desk, head, this)
     call = setting.protocol.build(head, curated, setting.target, links, this)
     if desk.tenure.epoch(head.invocation.shard) is None:
-        return curated, None, 0
+        return curated, None, 0, None
     try:
         answer = await desk.caller.request(
             call.method,
@@ -184,8 +187,10 @@ async def _tried(
         )
     except (AgentFailed, AddressRefused) as exc:
         outcome = unanswered(exc)
-        return curated, outcome, len(call.body) if outcome.sent else 0
-    return curated, setting.protocol.interpret(answer), len(call.body)
+    else:
+        outcome = setting.protocol.interpret(answer)
+    kept = sent_to_keep(desk.keep_sent, call, curated, links, outcome)
+    return curated, outcome, len(call.body) if outcome.sent else 0, kept
 
 
 def _ours(word: str, why: str) -> Outcome:

@@ -17,6 +17,7 @@ from dispatcher.feed import Pace
 from dispatcher.lanes import AgentKey, Bounds, Picture, Placed
 from dispatcher.metrics import DispatchMetrics
 from dispatcher.ports import Caller, Curator, Ledger, Roster, Tokens
+from dispatcher.sent import KeepSent
 from dispatcher.tenure import Tenure, Turn
 from dispatcher.workers import Workers
 from schemas.errors import Busy
@@ -41,6 +42,7 @@ class DispatcherConfig:
     look_every_s: float = 0.5
     bounds: Bounds = field(default_factory=Bounds)
     pace: Pace = field(default_factory=Pace)
+    keep_sent: KeepSent = "all"
 
 
 class Dispatcher:
@@ -65,7 +67,9 @@ class Dispatcher:
         self._agents = Agents(self._picture, metrics)
         self._tenure = Tenure(self._clock, lease_ms=config.lease_ms)
         api_url = config.api_url.rstrip("/")
-        self._desk = Desk(ledger, caller, curate, tokens, self._tenure, self._clock, config.owner, api_url, say)
+        self._desk = Desk(
+            ledger, caller, curate, tokens, self._tenure, self._clock, config.owner, api_url, say, config.keep_sent
+        )
         self._workers = Workers(
             self._desk, self._picture, self._agents, metrics, pace=config.pace, max_in_flight=config.max_in_flight
         )

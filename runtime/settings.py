@@ -185,6 +185,11 @@ class Settings(BaseSettings):
         validation_alias=_retention("EVENTS_DAYS"),
         description="How long events and contexts are kept.",
     )
+    keep_sent: Literal["all", "failed", "none"] = Field(
+        default="all",
+        description="Whose sent bytes are kept, as long as the event: every attempt's (some 500 bytes each), those of attempts "
+        "that failed, or none.",
+    )
     retention_bodies_days: float = Field(
         default=14.0,
         gt=0,

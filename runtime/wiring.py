@@ -204,6 +204,7 @@ def _plan_dispatcher(plan: Plan, *, api_url: str) -> None:
             lease_ms=int(settings.shard_lease_s * 1000),
             grace_s=max(0.0, settings.drain_timeout_s - 5),
             bounds=Bounds(max_count=settings.dispatch_queue_count),
+            keep_sent=settings.keep_sent,
         ),
     )
     plan.on(ROSTER, plan.dispatcher.notice)

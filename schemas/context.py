@@ -38,3 +38,26 @@ class Curated:
     missing: tuple[str, ...] = ()
     verdict: str = "deliver"
     reason: str = ""
+
+    @property
+    def members(self) -> bytes:
+        """The context and what stands beside it, as these bytes stand in the body."""
+        return self.context + b"".join([b',"%b":%b' % (name.encode(), value) for name, value in self.siblings])
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The body of one attempt as it was sent, but for its token, which is masked.
+
+    `size` bytes from `at` on are the context with its siblings: they are the same on every attempt that has the same digest.
+    `size` 0: they do not stand in the body as they are.
+    """
+
+    body: bytes
+    at: int = 0
+    size: int = 0
+
+    @property
+    def context(self) -> bytes:
+        """The context with its siblings."""
+        return self.body[self.at : self.at + self.size]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from schemas.context import Sent
 from schemas.event import Event
 from schemas.invocation import Invocation, State
 
@@ -56,7 +57,8 @@ class Settlement:
 
     `outcome` is the attempt's closed-set word (`delivered`, `accepted`, `throttled`, `rejected`, `gone`, `misconfigured`,
     `failed`, `timeout`, `unreachable`, `unknown`).  `state` is the invocation's next one; with `waiting`, `due_ms` says when it
-    is tried again and `reason` why.  `answer` is at most 4 KiB of the agent's body, for people.
+    is tried again and `reason` why.  `answer` is at most 4 KiB of the agent's body, for people;
+    `body` is what the agent was sent, where that is to be kept.
     """
 
     invocation_id: str
@@ -82,6 +84,7 @@ class Settlement:
     raw_tokens: int = 0
     missing: int = 0
     cut: int = 0
+    body: Sent | None = None
     disable_subscription: str = ""
 
 

@@ -19,6 +19,7 @@ from schemas.times import iso
 from store.engine import Call, Change, Each, Notify, Put, Script
 from store.heads import ZERO
 from store.prepared import Bulk, Prepared, among
+from store.sent import SENT_BODY, SENT_NAMES, packed
 from store.shards import epochs_of
 from store.tables import NEVER_MS, ROSTER, attempts, invocations, lanes, outbox, subscriptions
 from store.texts import kept
@@ -100,9 +101,10 @@ _CLOSE = Prepared(
         raw_tokens=bindparam("raw_"),
         missing=bindparam("missing_"),
         cut=bindparam("cut_"),
+        sent_body=SENT_BODY,
     ),
     *("ended", "came_out", "status_", "error_", "answer_", "duration", "sent_", "tokens_", "bytes_", "context", "raw_"),
-    *("missing_", "cut_", "seq_", "no"),
+    *("missing_", "cut_", *SENT_NAMES, "seq_", "no"),
 )
 _LANES = Prepared(
     select(lanes.c.id, lanes.c.queued).where(among(lanes.c.id, "ids")).order_by(lanes.c.id).with_for_update(), "ids"
@@ -277,6 +279,7 @@ def _closing(settlement: Settlement, seq: int) -> tuple[Any, ...]:
         settlement.raw_tokens,
         settlement.missing,
         settlement.cut,
+        *packed(settlement),
         seq,
         settlement.number,
     )

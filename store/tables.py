@@ -374,6 +374,7 @@ attempts = Table(
     _number("raw_tokens"),  # of the vendor's whole body, estimated
     _number("missing"),  # how much that its context asked for was not to be had
     _number("cut"),  # how much was left out of it
+    _bytes("sent_body"),  # what was sent, packed by `store.sent`; NULL where it is not kept
     sqlite_with_rowid=False,
 )
 

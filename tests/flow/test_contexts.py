@@ -172,3 +172,28 @@ def test_what_an_agent_fetches_by_reference_becomes_a_suggestion(running: Runnin
     assert row["fetched"] == {"/issue/number": 20}
     assert "data.issue.number" in row["suggested_view"]
     assert row["saved_money"] > 0
+
+
+def test_what_was_sent_is_kept_and_compared_with_what_would_be_sent_now(running: Running):
+    first, second = opened(running), opened(running)
+    ids = [call["invocation"]["id"] for call in (first, second)]
+    running.settled()
+
+    [sent] = running.api("GET", f"/v1/invocations/{ids[0]}/sent")[1]["items"]
+    masked = json.loads(json.dumps(first).replace(first["links"]["token"], "(token)"))
+    assert json.loads(sent["body"]) == masked
+    assert sent["bytes_sent"] == len(sent["body"].encode()) + len(first["links"]["token"]) - len("(token)")
+    assert sent["body"] in running.ok("curate", "-i", ids[0]).replace("\n", "")
+
+    same = running.run("curate", "-i", ids[0], "-i", ids[0])
+    assert (same.exit_code, same.stdout.strip()) == (0, "the same")
+
+    running.ok("facts", "put", first["invocation"]["ordering_key"], "asked", '"again"')
+    now = running.run("curate", "-i", ids[1], "--diff")
+    assert now.exit_code == 1
+    assert any(line.startswith("+") and '"again"' in line for line in now.stdout.splitlines())
+    assert not any(line.startswith("-") and '"title"' in line for line in now.stdout.splitlines())
+
+    two = json.loads(running.run("curate", "-i", ids[0], "-i", ids[1], "--json").stdout)
+    assert two["same"] is False
+    assert any(line.startswith("+") and "issues.opened" in line for line in two["diff"])  # the first is history to the second

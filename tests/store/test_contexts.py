@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import func, select
 
+from schemas.context import Sent
 from schemas.errors import Conflict, Invalid, NotFound
 from schemas.ids import invocation_id, shard_of
 from schemas.invocation import Invocation, Order, Planned, State
@@ -18,10 +21,13 @@ from store.facts import KEPT_VERSIONS, MOST_NAMES, Facts, NewFact
 from store.fetches import context_sums, fetched, note_fetch
 from store.history import Histories
 from store.ledger import Ledger
-from store.prepared import SQLITE
+from store.prepared import SQLITE, Prepared
 from store.retention import Keep, Retention
+from store.sent import sent_of
+from store.tables import attempts
 from store.upkeep import reseal
 from store.vault import Vault
+from store.work import invocation_row
 from tests.store.plans import LOG, PLACE, an_event
 
 NOW = 1_800_000_000_000
@@ -74,7 +80,6 @@ async def test_the_history_of_a_thing_is_read_by_its_index(engine: Engine) -> No
     from sqlalchemy import text
 
     from store.history import _LAST
-    from store.prepared import Prepared
 
     plan = await fetch(engine, Prepared(text("EXPLAIN QUERY PLAN " + _LAST.form(SQLITE).text.replace("?", "0"))))
 
@@ -212,3 +217,64 @@ async def test_what_is_fetched_by_reference_is_counted(engine: Engine) -> None:
 
     assert await fetched(engine, "sub_1", since_ms=NOW) == {"/issue/body": 2, "/issue/user/login": 1}
     assert await fetched(engine, "sub_1", since_ms=NOW + 1) == {}
+
+
+def a_body(number: int, context: bytes = b'{"title":"x"}') -> Sent:
+    before = b'{"invocation":{"attempt":%d},"context":' % number
+    return Sent(before + context + b',"links":{"token":"(token)"}}', len(before), len(context))
+
+
+async def tried(engine: Engine, work: Invocation, number: int, **fields: object) -> None:
+    ledger = Ledger(engine)
+    [lease] = [one for one in await ledger.hold_shards("me", lease_ms=60_000) if one.shard == work.shard]
+    assert await ledger.open(Opening(work.id, number, work.shard, lease.epoch, "me", NOW, NOW + 30_000))
+    state = fields.pop("state", State.WAITING)
+    whole = {"outcome": "failed", "state": state, "reason": "retry", "ended_ms": NOW + number, "tries": number, "sent": True}
+    made = Settlement(work.id, "default", work.lane, number, work.shard, lease.epoch, **(whole | fields))  # type: ignore[arg-type]
+    assert await ledger.settle(made)
+
+
+async def seq_of(engine: Engine, work: Invocation) -> int:
+    row = await invocation_row(engine, "default", work.id)
+    assert row is not None
+    return row.seq
+
+
+async def test_what_each_attempt_sent_is_kept_byte_for_byte(engine: Engine) -> None:
+    [work] = await admitted(engine, 1)
+    other = b'{"title":"changed"}'
+    bodies = {1: a_body(1), 2: a_body(2), 3: a_body(3, other), 4: Sent(b"a=1&b=2"), 6: a_body(6, other)}
+    digests = {1: "d1", 2: "d1", 3: "d2", 4: "d1", 5: "d1", 6: "d2"}
+    for number, digest in digests.items():
+        await tried(engine, work, number, body=bodies.get(number), context_digest=digest)
+
+    found = await sent_of(engine, await seq_of(engine, work))
+
+    assert {row.number: row.body for row in found if row.body} == bodies
+    assert {row.number: row.context_digest for row in found} == digests
+    assert found[0].body is not None
+    assert found[0].body.context == b'{"title":"x"}'
+
+
+async def test_a_context_that_several_attempts_sent_is_kept_once(engine: Engine) -> None:
+    [work] = await admitted(engine, 1)
+    context = b'"%b"' % b"".join(hashlib.sha256(bytes([n])).hexdigest().encode() for n in range(200))  # does not pack well
+    for number in range(1, 9):
+        await tried(engine, work, number, body=a_body(number, context), context_digest="same")
+
+    kept = await fetch(engine, Prepared(select(func.length(attempts.c.sent_body)).order_by(attempts.c.number)))
+
+    sizes = [row[0] for row in kept]
+    assert sizes[0] > len(context) / 2
+    assert max(sizes[1:]) < 150
+    assert (await sent_of(engine, await seq_of(engine, work)))[7].body == a_body(8, context)
+
+
+async def test_what_was_sent_goes_with_its_event(engine: Engine) -> None:
+    [work] = await admitted(engine, 1)
+    await tried(engine, work, 1, body=a_body(1), context_digest="d", state=State.DONE, outcome="delivered")
+    seq = await seq_of(engine, work)
+
+    await Retention(engine, Keep(events_days=1), pause_s=0).sweep(NOW + 2 * 86_400_000)
+
+    assert await sent_of(engine, seq) == []
