@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from dispatcher import breaker
@@ -26,6 +26,7 @@ class Agent:
     workers: dict[asyncio.Task[None], Head | None] = field(default_factory=dict)
     bucket: Bucket | None = None
     later: asyncio.TimerHandle | None = None  # when the rate lets the next one start
+    keeping: asyncio.Lock = field(default_factory=asyncio.Lock)  # one write of its standing at a time
 
     @property
     def key(self) -> AgentKey:
@@ -76,6 +77,7 @@ class Agents:
     def __init__(self, picture: Picture, metrics: DispatchMetrics) -> None:
         self._picture, self._metrics = picture, metrics
         self._by_key: dict[AgentKey, Agent] = {}
+        self._remembered: dict[AgentKey, tuple[int, Standing]] = {}  # of agents that are not here yet, with their shards
 
     def __iter__(self) -> Iterator[Agent]:
         return iter(list(self._by_key.values()))  # a copy: callers wait in between, and agents come and go
@@ -86,6 +88,11 @@ class Agents:
     def get(self, key: AgentKey) -> Agent | None:
         """The agent, where it is ours."""
         return self._by_key.get(key)
+
+    def remember(self, shards: Collection[int], standings: Mapping[AgentKey, tuple[int, Standing]]) -> None:
+        """How the agents of shards that are being taken over stood with their owner before."""
+        self._remembered = {key: kept for key, kept in self._remembered.items() if kept[0] not in shards}
+        self._remembered.update(standings)
 
     def refresh(self, book: Book, shards: Iterable[int]) -> list[Agent]:
         """Take today's settings for the agents of `shards`; returns those that are new here."""
@@ -98,6 +105,7 @@ class Agents:
                 agent = Agent(setting, self._picture.queue(key, setting.shard), self._metrics.of(setting.key[1]))
                 self._by_key[key] = agent
                 agent.metrics.inflight.set_function(agent.workers.__len__)
+                agent.stand(self._remembered.pop(key, (0, breaker.FRESH))[1])
                 agent.set(setting)
                 fresh.append(agent)
             elif agent.setting != setting:

@@ -10,7 +10,7 @@ from schemas.context import NO_ENVELOPE, Envelope
 from schemas.context import Curated as Curated  # noqa: PLC0414 - part of this contract
 from schemas.event import Event
 from schemas.invocation import State
-from schemas.ledger import Head, Lease, Opening, Settlement
+from schemas.ledger import Head, Held, Lease, Opening, Settlement
 
 
 class Ledger(Protocol):
@@ -25,6 +25,14 @@ class Ledger(Protocol):
 
     async def release_shards(self, owner: str) -> None:
         """Give every shard back: at a graceful stop, after the last settlement."""
+        ...
+
+    async def held_agents(self, shards: Collection[int]) -> list[Held]:
+        """The agents of these shards that were not called when their owner last said so."""
+        ...
+
+    async def keep_held(self, held: Held, *, epoch: int, now_ms: int) -> bool:
+        """Remember how an agent stands, for whoever owns it next."""
         ...
 
     async def due(self, agents: Sequence[tuple[str, str]], *, now_ms: int, limit: int, skip: Sequence[str] = ()) -> list[Head]:

@@ -18,10 +18,12 @@ from dispatcher.lanes import AgentKey, Bounds, Picture, Placed
 from dispatcher.metrics import DispatchMetrics
 from dispatcher.ports import Caller, Curator, Ledger, Roster, Tokens
 from dispatcher.sent import KeepSent
+from dispatcher.standings import kept_standings
 from dispatcher.tenure import Tenure, Turn
 from dispatcher.workers import Workers
 from schemas.errors import Busy
 from schemas.invocation import Admitted, Wait
+from schemas.ledger import Lease
 
 _RENEWALS_PER_LEASE = 3
 _FIRST_PAUSE_S = 0.5
@@ -206,6 +208,7 @@ class Dispatcher:
                 async with asyncio.timeout(max(self._tenure.remaining_s(), _FIRST_PAUSE_S)):
                     busy = {agent.setting.shard for agent in self._agents if agent.workers}
                     leases = await self._ledger.hold_shards(self._config.owner, lease_ms=self._config.lease_ms, busy=busy)
+                    await self._remember(leases)
             except (Busy, TimeoutError):
                 await asyncio.sleep(max(0.0, min(_FIRST_PAUSE_S, self._tenure.remaining_s())) or _FIRST_PAUSE_S)
                 if self._tenure.epochs and self._tenure.remaining_s() <= 0:
@@ -214,6 +217,12 @@ class Dispatcher:
             self._turned(self._tenure.renewed(leases, asked_at_s=asked_at_s))
             self.is_ready = not self._stopping.is_set()
             await asyncio.sleep(self._tenure.lease_s / _RENEWALS_PER_LEASE)
+
+    async def _remember(self, leases: Sequence[Lease]) -> None:
+        """Read how the agents of new shards stood: nobody calls an agent in vain that was held a moment ago."""
+        gained = {lease.shard for lease in leases if self._tenure.epochs.get(lease.shard) != lease.epoch}
+        if gained:
+            self._agents.remember(gained, await kept_standings(self._ledger, gained, now_ms=self._clock.now_ms()))
 
     def _turned(self, turn: Turn) -> None:
         """Take over what is ours now, let go at once of what is not."""
@@ -230,6 +239,10 @@ class Dispatcher:
             self._unreleased.update(agent.key for agent in fresh)
             self._workers.book_called.set()
             self._workers.feed.look_over()
+        for agent in fresh:
+            if agent.standing.state != breaker.CLOSED:
+                self._workers.feed.ask(agent)
+                self._workers.feed.wake_at(agent, agent.standing.probe_at_ms)
 
     async def _follow_roster(self) -> None:
         while True:
@@ -254,10 +267,14 @@ class Dispatcher:
                 for agent in self._agents:
                     self._workers.feed.ask(agent)
             for key in list(self._unreleased):
+                self._unreleased.discard(key)  # before the wait: an agent that comes anew meanwhile is owed another release
                 if agent_now := self._agents.get(key):
-                    await self._release_resumed(agent_now)
+                    try:
+                        await self._release_resumed(agent_now)
+                    except Busy:
+                        self._unreleased.add(key)
+                        raise
                     self._workers.feed.ask(agent_now)
-                self._unreleased.discard(key)
 
     def _has_resumed(self, before: Book, agent: Agent) -> bool:
         """Whether a subscription of this agent is live that was not."""

@@ -15,6 +15,7 @@ from dispatcher.lanes import AgentKey, Picture
 from dispatcher.metrics import DispatchMetrics
 from dispatcher.protocols.base import MISCONFIGURED, is_success
 from dispatcher.retry import Bury, Delivered, Hold, RetryAt, retry_after_ms
+from dispatcher.standings import is_news, keep_standing
 from schemas.config import SubscriptionConfig, SubscriptionState
 from schemas.errors import Busy
 from schemas.invocation import Order, State, Wait
@@ -193,6 +194,10 @@ class Workers:
         elif epoch is not None:
             await self._ledger.park(head, epoch=epoch, reason=Wait.PAUSED, due_ms=0)
             agent.metrics.waits(Wait.PAUSED)
+            now = self.book.subscriptions.get(head.invocation.subscription_uid)
+            if now is not subscription and now is not None and now.spec.state is SubscriptionState.LIVE:
+                # It was resumed while this was written: what the resuming called forward, this has just put back.
+                await self.release(agent, Wait.PAUSED, subscription_uid=now.uid)
         self._let_go(agent, head)
 
     async def _move_on(self, agent: Agent, head: Head, ended: Ended) -> None:
@@ -233,6 +238,8 @@ class Workers:
             return
         pause_until_ms = ended.step.due_ms if isinstance(ended.step, Hold) else now_ms
         agent.stand(breaker.after(before, ended.outcome.word, now_ms=now_ms, pause_until_ms=pause_until_ms))
+        if is_news(before, agent.standing):
+            await keep_standing(self._desk, agent)
         if agent.standing.state != breaker.CLOSED:
             self._picture.forget_ready(agent.queue)
             agent.queue.more = True

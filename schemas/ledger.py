@@ -19,6 +19,23 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """An agent that is not called: why, how many pauses there were before probes, when the next probe is, since when.
+
+    An empty `cause`: it is called as ever.  `is_mended`: its setting was changed since this was written.
+    """
+
+    team: str
+    agent: str
+    cause: str
+    shard: int
+    pauses: int = 0
+    probe_at_ms: int = 0
+    since_ms: int = 0
+    is_mended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
     """The first unfinished invocation of a lane, with what is needed to attempt it.
 

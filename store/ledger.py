@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from schemas.invocation import State
-from schemas.ledger import Head, Lease, Opening, Settlement
+from schemas.ledger import Head, Held, Lease, Opening, Settlement
 from store import shards
 from store.engine import Engine, Script, fetch
 from store.gather import Gathering
@@ -13,6 +13,7 @@ from store.heads import NEXT_DUE, due_heads, heads_of
 from store.mending import closed_stale
 from store.moves import Move, move_of, moved, opened
 from store.releases import Waiters, released, superseded
+from store.standings import held_agents, standing_kept
 
 _SLICE = 500
 
@@ -34,6 +35,16 @@ class Ledger:
     async def release_shards(self, owner: str) -> None:
         """Give every shard back."""
         await shards.release_shards(self._engine, owner)
+
+    # --- how agents stand ---
+
+    async def held_agents(self, shards: Collection[int]) -> list[Held]:
+        """The agents of these shards that were not called when their owner last said so."""
+        return await held_agents(self._engine, shards)
+
+    async def keep_held(self, held: Held, *, epoch: int, now_ms: int) -> bool:
+        """Remember how an agent stands, for whoever owns it next."""
+        return await self._engine.write(lambda: standing_kept(held, epoch=epoch, now_ms=now_ms))
 
     # --- what there is to do ---
 

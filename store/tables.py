@@ -90,8 +90,11 @@ agents = Table(
     _text("spec"),
     _bytes("sealed"),
     _text("managed_by"),
-    _text("hold"),  # why its lanes are held (misconfigured); "" where they are not
-    _number("hold_until_ms"),
+    _text("hold"),  # why it is not called (misconfigured, failing); "" where it is
+    _number("hold_until_ms"),  # its next probe
+    _number("hold_pauses"),
+    _number("hold_since_ms"),
+    _number("hold_at_ms"),  # when these were written: a change of the agent after it may have mended it
     _number("created_ms"),
     _number("updated_ms"),
     UniqueConstraint("team", "name"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from schemas.errors import StoreUnavailable
 from schemas.invocation import END_STATES, Admitted, Invocation, Order, State
-from schemas.ledger import Head, Lease, Opening, Settlement
+from schemas.ledger import Head, Held, Lease, Opening, Settlement
 
 STALE_MS = 60_000  # an attempt of the present epoch whose settlement never came is closed this long after its deadline
 
@@ -54,6 +54,7 @@ class FakeLedger:
         self.members: dict[str, int] = {}
         self.outbox: list[tuple[str, State]] = []
         self.disabled: set[str] = set()
+        self.held: dict[tuple[str, str], Held] = {}
         self.calls: list[str] = []
         self.fenced = 0
         self.is_down = False
@@ -104,6 +105,17 @@ class FakeLedger:
         for row in self.shards.values():
             if row.owner == owner:
                 row.owner, row.until_ms = "", 0
+
+    async def held_agents(self, shards: Collection[int]) -> list[Held]:
+        await self._begin("held_agents")
+        return [held for held in self.held.values() if held.shard in shards and held.cause]
+
+    async def keep_held(self, held: Held, *, epoch: int, now_ms: int) -> bool:
+        await self._begin("keep_held")
+        if not self._is_mine(held.shard, epoch):
+            return False
+        self.held[held.team, held.agent] = held
+        return True
 
     async def due(self, agents: Sequence[tuple[str, str]], *, now_ms: int, limit: int, skip: Sequence[str] = ()) -> list[Head]:
         await self._begin("due")
