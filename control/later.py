@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from schemas.config import SubscriptionState
+from schemas.event import Flag
 from schemas.invocation import State
+from schemas.outcomes import OWN
 from store.events import EventRow
 from store.folding import Fold
 from store.subscriptions import SubscriptionRow
@@ -29,6 +31,7 @@ def later_of(
             if found.state in _ENDED
         ),
         *(("duplicate", duplicate_of(fold)) for fold in folded),
+        *_own(event, subscription),
         *_standing(subscription),
         *([] if mine or folded else _too_new(event, subscription)),
     ]
@@ -39,6 +42,15 @@ def duplicate_of(fold: Fold) -> str:
     whose = f" of {fold.of_event}" if fold.of_event else ""
     replay = f" in replay {fold.replay_id}" if fold.replay_id else ""
     return f"duplicate of {fold.invocation_id}{whose}{replay}: its dedup key was equal within the window"
+
+
+def _own(event: EventRow, subscription: SubscriptionRow) -> Iterator[Later]:
+    if event.provider != OWN:
+        return
+    if not subscription.config.spec.hears_outcomes:
+        yield "unheard", "outcomes wake only subscriptions whose rule names nightbell, in a type, a source or a provider"
+    elif Flag.LOOP_CUT in event.flags.split(","):
+        yield "loop_cut", "the loop guard cut the chain here: too many outcomes followed one event"
 
 
 def _standing(subscription: SubscriptionRow) -> Iterator[Later]:

@@ -9,9 +9,10 @@ from typing import Any
 from payload.pointer import MISSING, reach, steps_of
 from router.ruleset import Rule, Ruleset
 from router.values import parse_exact
-from schemas.event import Event
+from schemas.event import Event, Flag
 from schemas.ids import invocation_id
 from schemas.invocation import Invocation, Order, Planned
+from schemas.outcomes import OWN
 
 
 def plan(
@@ -24,6 +25,8 @@ def plan(
     """
     document = event.document(data)
     rules = ruleset.matching(event.team, document, exact=lambda: exact_document(event, data), now_ms=now_ms)
+    if event.provider == OWN:
+        rules = [rule for rule in rules if rule.hears_outcomes and Flag.LOOP_CUT not in event.flags]
     planned = tuple(_invocation(event, document, rule, now_ms, replay_id) for rule in rules)
     return Planned(event, position, planned, data, appended_ms)
 

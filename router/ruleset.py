@@ -31,6 +31,7 @@ class Rule:
     pattern: Pattern
     key_of: Callable[[Mapping[str, Any]], str | None] | None = None  # what dedups, of an event's document
     window_ms: int = 0
+    hears_outcomes: bool = False  # it may be woken by what became of invocations
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Ruleset:
     matcher: Matcher
     rules: Mapping[str, Rule] = field(default_factory=dict)
     broken: Mapping[str, str] = field(default_factory=dict)
+    listeners: frozenset[str] = frozenset()  # teams with a rule that hears outcomes
 
     def matching(
         self, team: str, document: Mapping[str, Any], *, exact: Callable[[], Mapping[str, Any]] | None = None, now_ms: int = 0
@@ -92,7 +94,8 @@ def _built(version: int, subscriptions: Iterable[SubscriptionConfig], before: Ru
             rules[config.uid] = _rule(config)
         except Invalid as exc:
             broken[config.uid] = exc.detail
-    return Ruleset(version, _matcher(rules, before), rules, broken)
+    listeners = frozenset(rule.team for rule in rules.values() if rule.hears_outcomes)
+    return Ruleset(version, _matcher(rules, before), rules, broken, listeners)
 
 
 def _rule(config: SubscriptionConfig) -> Rule:
@@ -108,6 +111,7 @@ def _rule(config: SubscriptionConfig) -> Rule:
         pattern=compile_rule(config.spec),
         key_of=compile_key(dedup.key) if dedup else None,
         window_ms=max(1, round(dedup.window * 1000)) if dedup else 0,
+        hears_outcomes=config.spec.hears_outcomes,
     )
 
 

@@ -65,7 +65,7 @@ class Router:
         self._now_ms, self._hand_over, self._room = now_ms, hand_over, room
         self._say, self._metrics, self._config = say, metrics, config
         self._rules: Ruleset = build_ruleset(-1, ())
-        self._changed = asyncio.Event()
+        self._changed, self._loaded = asyncio.Event(), asyncio.Event()
         self._runs: dict[Place, _PlaceRun] = {}
         self._reader: Reader | None = None
         self._stopping = asyncio.Event()
@@ -75,6 +75,11 @@ class Router:
     @property
     def rules(self) -> Ruleset:
         """The ruleset in force."""
+        return self._rules
+
+    async def first_rules(self) -> Ruleset:
+        """The ruleset in force, once there is one."""
+        await self._loaded.wait()
         return self._rules
 
     @property
@@ -112,6 +117,7 @@ class Router:
         build = partial(build_ruleset, version, subscriptions, before=before)
         few = len(subscriptions) <= _BUILT_ON_LOOP
         self._rules = build() if few else await asyncio.to_thread(build)
+        self._loaded.set()
         self._metrics.rules.set(len(self._rules.rules))
         self._metrics.broken_rules.set(len(self._rules.broken))
         self._say("rules_loaded", version=version, rules=len(self._rules.rules), broken=list(self._rules.broken.values()))

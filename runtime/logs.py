@@ -79,6 +79,7 @@ EVENTS = frozenset(
         "api_failed",
         # upkeep
         "outcomes_wait",
+        "loop_cut",
         "retention_swept",
         "retention_waits",
         "store_swept",

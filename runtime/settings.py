@@ -167,6 +167,14 @@ class Settings(BaseSettings):
     dispatch_queue_count: int = Field(
         default=4096, ge=1, le=1_000_000, description="Invocations handed over in memory before the router is slowed."
     )
+    max_outcome_hops: int = Field(
+        default=8, ge=1, le=1000,
+        description="How many outcomes, each waking an agent by the one before, may follow one event before the chain is cut.",
+    )  # fmt: skip
+    max_outcome_wakes_per_minute: int = Field(
+        default=100, ge=1, le=1_000_000,
+        description="How often one event may wake one subscription by outcomes in a minute before the chain is cut.",
+    )  # fmt: skip
     drain_timeout_s: float = Field(
         default=25.0, ge=0, le=3600, description="How long a stopping process finishes what is under way."
     )

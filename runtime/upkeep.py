@@ -1,4 +1,4 @@
-"""What a process does beside its stages: publishes outcomes, applies retention, tends the store."""
+"""What a process does beside its stages: applies retention, tends the store."""
 
 from __future__ import annotations
 
@@ -10,52 +10,17 @@ from prometheus_client import REGISTRY, CollectorRegistry, Gauge
 from eventlog.log import EventLog
 from runtime.clock import now_ms
 from schemas.errors import NightbellError
-from schemas.topics import Draft, outcomes_topic
 from store.conservation import gaps
 from store.engine import Engine
-from store.outbox import Outbox
 from store.retention import Retention
 from store.upkeep import sweep
 from store.vault import Vault
 
 _DAY_MS = 86_400_000
 _SWEEP_EVERY_S = 300.0
-_LOOK_EVERY_S = 5.0
-_PAUSE_S = 1.0
-_PAGE = 500
-_GATHER_S = 0.05  # outcomes are for onlookers: many in one append cost the hot path less than each at once
 _TEND_EVERY_S = 60.0
 _COUNTED_MS = 600_000  # what was admitted in the last ten minutes is counted after
 _say = structlog.get_logger()
-
-
-async def publish_outcomes(log: EventLog, outbox: Outbox, *, prefix: str) -> None:
-    """Append what was settled to the outcomes topic, until cancelled; a crash in between repeats, and never loses.
-
-    Woken by each settlement, with a slow look behind it.
-    """
-    wake = asyncio.Event()
-    topic = outcomes_topic(prefix)
-    stop_listening = outbox.listen(lambda _: wake.set())
-    try:
-        while True:
-            wake.clear()
-            try:
-                while outcomes := await outbox.pending(limit=_PAGE):
-                    drafts = [Draft(topic, each.key, each.body, {"content-type": "application/json"}) for each in outcomes]
-                    await log.append(drafts)
-                    await outbox.drop([each.seq for each in outcomes])
-            except NightbellError as exc:
-                _say.warning("outcomes_wait", code=exc.code, detail=exc.detail)
-                await asyncio.sleep(_PAUSE_S)
-            try:
-                async with asyncio.timeout(_LOOK_EVERY_S):
-                    await wake.wait()
-                await asyncio.sleep(_GATHER_S)
-            except TimeoutError:
-                continue
-    finally:
-        stop_listening()
 
 
 async def keep_to_retention(log: EventLog, retention: Retention, *, log_days: float) -> None:

@@ -27,6 +27,7 @@ from dispatcher.metrics import DispatchMetrics
 from dispatcher.service import Dispatcher, DispatcherConfig
 from eventlog.metrics import observing
 from ingest.catalogue import catalogue
+from router.loops import LoopLimits
 from router.metrics import RouterMetrics
 from router.service import Router
 from runtime.clock import now_ms
@@ -40,14 +41,16 @@ from runtime.inspection import check, migrate
 from runtime.keyfiles import address_path, admin_key_path, kept_secret, write_secret
 from runtime.lag import LagMetrics, keep_looking
 from runtime.listening import Listener, app_runner
+from runtime.outcomes import Heralds, publish_outcomes
 from runtime.receiving import Receiving
 from runtime.settings import ROLES, Settings
 from runtime.supervisor import Part, Patience, Supervisor
 from runtime.topics import Topics, families_of
-from runtime.upkeep import conservation_gauge, keep_to_retention, publish_outcomes, tend_store
+from runtime.upkeep import conservation_gauge, keep_to_retention, tend_store
 from schemas.config import DEFAULT_TEAM
 from schemas.errors import BadSetting
 from schemas.invocation import Admitted
+from schemas.outcomes import OWN
 from store.admission import WORK, Admission
 from store.ledger import Ledger
 from store.outbox import Outbox
@@ -74,6 +77,7 @@ class Plan:
     parts: list[Part] = field(default_factory=list)
     ingest_url: str = ""
     router: Router | None = None
+    topics: Topics | None = None
     dispatcher: Dispatcher | None = None
 
     def on(self, channel: str, wake: Callable[[], None]) -> None:
@@ -160,7 +164,7 @@ async def _plan_roles(plan: Plan, roles: frozenset[str]) -> None:
         retention = Retention(house.store.engine, keep)
         outbox = Outbox(house.store.engine)
         chores: dict[str, Callable[[], Awaitable[None]]] = {
-            "outcomes": partial(publish_outcomes, log, outbox, prefix=settings.topic_prefix),
+            "outcomes": partial(publish_outcomes, log, outbox, _heralds(plan, outbox), prefix=settings.topic_prefix),
             "retention": partial(keep_to_retention, log, retention, log_days=settings.retention_log_days),
             "tending": partial(tend_store, house.store.engine, house.vault, conservation_gauge()),
         }
@@ -169,6 +173,15 @@ async def _plan_roles(plan: Plan, roles: frozenset[str]) -> None:
             # A file has one process; beside a database there may be several routers, and one of them is enough.
             alone = chore if house.store.is_embedded else partial(on_duty, house.store.engine, name, owner, chore)
             plan.parts.append(Part(name, alone))
+
+
+def _heralds(plan: Plan, outbox: Outbox) -> Heralds:
+    assert plan.router is not None
+    assert plan.topics is not None
+    settings = plan.house.settings
+    limits = LoopLimits(settings.max_outcome_hops, settings.max_outcome_wakes_per_minute)
+    ensure, rules = plan.topics.keep, plan.router.first_rules
+    return Heralds(outbox, rules, ensure, limits=limits, prefix=settings.topic_prefix, now_ms=now_ms)
 
 
 async def _plan_ingest(plan: Plan) -> None:
@@ -231,7 +244,8 @@ async def _plan_router(plan: Plan) -> None:
     sources = Sources(engine, house.vault)
 
     async def families() -> set[str]:
-        return families_of(catalogue(), await sources.sources())
+        # Our own events have a topic once somebody hears them.
+        return families_of(catalogue(), await sources.sources()) | ({OWN} if router.rules.listeners else set())
 
     topics = Topics(
         house.log,
@@ -241,6 +255,7 @@ async def _plan_router(plan: Plan) -> None:
         watch=router.watch,
     )
     await topics.keep()
+    plan.topics = topics
     plan.on(ROSTER, router.notice)
     plan.on(SOURCES, topics.notice)
     lag = partial(

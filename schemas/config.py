@@ -159,6 +159,11 @@ class SubscriptionSpec(Spec):
     )
     state: SubscriptionState = SubscriptionState.LIVE
 
+    @property
+    def hears_outcomes(self) -> bool:
+        """Whether its rule names our own events; what takes everything must not be woken by what it leads to."""
+        return "nightbell" in f"{self.pattern}{self.filters}{self.cesql}"
+
     @model_validator(mode="after")
     def _one_language(self) -> SubscriptionSpec:
         given = [name for name in ("pattern", "filters", "cesql") if getattr(self, name)]

@@ -19,6 +19,7 @@ class Flag(StrEnum):
     AMBIGUOUS_JSON = "ambiguous_json"  # a key stands twice in one object, or a number has no exact value here
     UNREADABLE = "unreadable"  # no JSON view could be made of the body; `data` is null
     SPOOLED = "spooled"  # it waited in a local spool; order between replicas is the log's
+    LOOP_CUT = "loop_cut"  # an outcome at the end of a chain that the loop guard cut: it wakes nobody
 
 
 @dataclass(frozen=True, slots=True)
