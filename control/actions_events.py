@@ -21,7 +21,8 @@ from control.steps import steps_of
 from schemas.config import DEFAULT_TEAM, SubscriptionSpec
 from schemas.errors import Invalid, NotFound
 from schemas.event import Event, from_envelope
-from store.events import EventFilter, EventRow, body_of, event_page, event_row, rejected_page, states_of
+from schemas.outcomes import outcome_event_id
+from store.events import EventFilter, EventRow, body_of, event_page, event_row, events_of, rejected_page, states_of
 from store.fetches import note_fetch
 from store.folding import folds_of
 from store.subscriptions import SubscriptionRow, subscriptions_of
@@ -101,10 +102,22 @@ async def trace_event(desk: Desk, caller: Caller, *, event_id: str) -> dict[str,
     ]
     return {
         "event": {**json.loads(row.envelope), "admitted_at": event_json(row, {})["admitted_at"]},
-        "steps": steps_of(row, invocations, attempts, await folds_of(desk.engine, event_id)),
+        "steps": steps_of(
+            row, invocations, attempts, await folds_of(desk.engine, event_id), await _told(desk, caller, invocations)
+        ),
         "invocations": shown,
         "misses": await _misses(desk, row, invocations),
     }
+
+
+async def _told(desk: Desk, caller: Caller, invocations: Sequence[InvocationRow]) -> list[EventRow]:
+    """The events that outcomes of these invocations became: their ids follow from what became of each."""
+    ids = {
+        outcome_event_id(caller.team, found.id, word, found.attempts)
+        for found in invocations
+        for word in {found.state, found.outcome} - {""}
+    }
+    return await events_of(desk.engine, caller.team, sorted(ids)) if ids else []
 
 
 async def explain_event(desk: Desk, caller: Caller, *, event_id: str, query: ExplainQuery) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from control.later import duplicate_of
+from schemas.event import Flag
 from schemas.times import iso
 from store.events import EventRow
 from store.folding import Fold
@@ -26,10 +27,15 @@ def steps_of(
     invocations: Sequence[InvocationRow],
     attempts: Mapping[int, Sequence[AttemptRow]],
     folds: Sequence[Fold] = (),
+    told: Sequence[EventRow] = (),
 ) -> list[dict[str, Any]]:
-    """All steps in the order in which they happened; `after_ms` counts from the receipt."""
+    """All steps in the order in which they happened; `after_ms` counts from the receipt.
+
+    `told` are the events that outcomes of these invocations became.
+    """
     steps = [*_arrival(event)]
     steps += [Step(fold.at_ms, "folded", duplicate_of(fold)) for fold in folds]
+    steps += [Step(found.admitted_ms, "outcome told", f"{found.type} as {found.id}: {_matched(found)}") for found in told]
     for invocation in invocations:
         steps += _life(invocation, attempts.get(invocation.seq, ()))
     steps.sort(key=lambda step: step.at_ms)  # stable: steps of one instant stay as they were told
@@ -49,9 +55,14 @@ def _arrival(event: EventRow) -> Iterator[Step]:
     yield Step(event.received_ms, "received", f"verified and normalized as {event.type} from {event.source}")
     if event.appended_ms:
         yield Step(event.appended_ms, "appended", f"{event.topic}/{event.partition} at {event.position}")
+    yield Step(event.admitted_ms, "admitted", _matched(event))
+
+
+def _matched(event: EventRow) -> str:
+    if Flag.LOOP_CUT in event.flags.split(","):
+        return "the loop guard cut the chain here: too many outcomes followed one event"
     count = event.invocations
-    matched = f"{count} subscription{'s' * (count != 1)} matched" if count else "nothing matched"
-    yield Step(event.admitted_ms, "admitted", matched)
+    return f"{count} subscription{'s' * (count != 1)} matched" if count else "nothing matched"
 
 
 def _life(invocation: InvocationRow, attempts: Sequence[AttemptRow]) -> Iterator[Step]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -25,6 +25,11 @@ _COLUMNS = (
 )  # fmt: skip
 _WANTED = [events.c[name] for name in _COLUMNS]
 _ONE = Prepared(select(*_WANTED).where(events.c.team == bindparam("team_"), events.c.id == bindparam("id_")), "team_", "id_")
+_MANY = Prepared(
+    select(*_WANTED).where(events.c.team == bindparam("team_"), among(events.c.id, "ids")).order_by(events.c.seq),
+    "team_",
+    "ids",
+)
 _BODY = Prepared(select(bodies.c.coding, bodies.c.body).where(bodies.c.digest == bindparam("digest_")), "digest_")
 _STATES = Prepared(
     select(invocations.c.event_id, invocations.c.state, func.count())
@@ -227,6 +232,11 @@ async def event_total(engine: Engine, team: str, wanted: EventFilter) -> int:
     """How many events of a team there are of that kind."""
     asked = wanted.asked()
     return int((await fetch(engine, _total_of(tuple(asked)), team, *asked.values()))[0][0])
+
+
+async def events_of(engine: Engine, team: str, ids: Sequence[str]) -> list[EventRow]:
+    """Those events of a team that are kept, in the order of their admission."""
+    return [EventRow(*row) for row in await fetch(engine, _MANY, team, ids)]
 
 
 async def event_row(engine: Engine, team: str, event_id: str) -> EventRow | None:

@@ -29,6 +29,7 @@ from runtime import main
 ROOT = Path(__file__).parents[2]
 NIGHTBELL = str(Path(sys.executable).with_name("nightbell"))
 AGENT_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+PATIENCE = float(os.environ.get("NBTEST_PATIENCE", "1"))  # how many times as long things may take, on a machine that is busy
 T = TypeVar("T")
 
 
@@ -254,7 +255,7 @@ def _document(body: bytes, kind: str) -> Any:
 
 def until(find: Callable[[], T | None], *, within_s: float = 15, pause_s: float = 0.05) -> T:
     """What `find` gives, as soon as it is something."""
-    deadline = time.monotonic() + within_s
+    deadline = time.monotonic() + within_s * PATIENCE
     while True:
         try:
             found = find()
