@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PACKAGES := schemas payload eventlog egress ingest router curator dispatcher store control runtime
 STAMP := $(VENV)/.made-from-lock
 
-.PHONY: setup lock fmt lint types test test-all demo demo-cluster bench bench-match chaos fuzz docs image clean
+.PHONY: setup native lock fmt lint types test test-all demo demo-cluster bench bench-match chaos fuzz docs image clean
 
 setup: $(STAMP)
 
@@ -15,6 +15,9 @@ $(STAMP): locks/dev.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r locks/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+native: setup  ## build the matcher's compiled engine into the environment (wants Rust; without it everything runs in pure Python)
+	CARGO_TARGET_DIR=$${CARGO_TARGET_DIR:-$(CURDIR)/.cache/native} $(BIN)/python -m pip install --quiet --disable-pip-version-check ./native
 
 lock:  ## write both lock files anew; they name no registry's host
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -38,8 +38,9 @@ from router.cesql_values import (
     like,
     zero_of,
 )
+from router.field import Field, field_of
 from router.operators import Test, equals, prefix
-from router.pattern import Branch, Field, Guard, Pattern, field_of, quoted
+from router.pattern import Branch, Guard, Pattern, quoted
 from schemas.errors import Invalid
 
 _MOST_BRANCHES: Final = 64

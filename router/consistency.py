@@ -7,11 +7,9 @@ in, and a later field may only use leaves that agree.  `exists: false` therefore
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from router.flatten import Chain, Found
-    from router.pattern import Field
+from router.field import Field
+from router.flatten import Chain, Found
 
 Fixed = dict[int, int]
 

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from router.field import Field
 from router.flatten import Found
 from router.nearest import nearest_of, nearest_path, shown_value
-from router.pattern import Branch, Document, Field, Pattern
+from router.pattern import Branch, Document, Pattern
 from router.values import MISSING
 
 MAX_SHOWN: Final = 8

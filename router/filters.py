@@ -14,8 +14,9 @@ from typing import Any, Final
 from router.cesql import Conjunctions, both, either, holds, necessary, spellings
 from router.cesql_grammar import parse
 from router.cesql_values import CesqlError
+from router.field import field_of
 from router.operators import prefix, shown, suffix
-from router.pattern import Branch, Guard, Pattern, field_of, quoted
+from router.pattern import Branch, Guard, Pattern, quoted
 from schemas.errors import Invalid
 
 Attributes = Mapping[str, Any]

@@ -8,9 +8,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import Any, Final
 
+from router.field import Field
 from router.nearest import shown_value
 from router.operators import PRESENT, Test
-from router.pattern import Branch, Document, Field, Pattern
+from router.pattern import Branch, Document, Pattern
 from router.values import MISSING, is_number_key
 
 MOST_COMPARED: Final = 2000  # rules of one team that are compared with each other; beyond, pairs would take too long

@@ -1,6 +1,6 @@
 """Which rules match an event: the index of each team, as an immutable snapshot.
 
-    Matcher ── team ──▶ TeamIndex (router/team_index.py)
+    Matcher ── team ──▶ TeamIndex (router/team_index.py), or NativeIndex (router/native.py) where the extension is installed
 
     match:  flatten the used paths ─▶ open the doors of each leaf ─▶ candidates ─▶ verify each field once per event
             ─▶ array consistency, where arrays of objects were met ─▶ guards ─▶ rule ids
@@ -10,24 +10,55 @@ A change makes a new snapshot that shares what it did not touch; whoever holds t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, Protocol
 
+from router import native
 from router.pattern import Document, Pattern
 from router.team_index import TeamIndex
 
 Rule = tuple[str, str, Pattern]
 
 
+class Index(Protocol):
+    """The rules of one team, indexed: an immutable snapshot."""
+
+    def __len__(self) -> int:
+        """How many rules there are."""
+        ...
+
+    def match(self, document: Document, exact: Callable[[], Document] | None, now_ms: int) -> list[str]:
+        """The ids of the rules that match, sorted."""
+        ...
+
+    def with_rules(self, add: Mapping[str, Pattern], remove: Iterable[str]) -> Index:
+        """The index without `remove`, then with `add`."""
+        ...
+
+
+Engine = Callable[[Iterable[tuple[str, Pattern]]], Index]
+ENGINES: Final[Mapping[str, Engine]] = {
+    "pure": TeamIndex.of,
+    **({"native": native.NativeIndex.of} if native.IS_THERE else {}),
+}
+BEST: Final = "native" if native.IS_THERE else "pure"
+
+
 class Matcher:
-    """An immutable set of rules `(rule id, team, pattern)`; rule ids are unique in their team."""
+    """An immutable set of rules `(rule id, team, pattern)`; rule ids are unique in their team.
 
-    __slots__ = ("_teams",)
+    `engine` names who indexes them, of `ENGINES`: all answer the same.
+    """
 
-    def __init__(self, rules: Iterable[Rule] = ()) -> None:
+    __slots__ = ("_of", "_teams", "engine")
+
+    def __init__(self, rules: Iterable[Rule] = (), *, engine: str = BEST) -> None:
+        self.engine = engine
+        self._of = ENGINES[engine]
         by_team: dict[str, dict[str, Pattern]] = {}
         for rule, team, pattern in rules:
             by_team.setdefault(team, {})[rule] = pattern
-        self._teams = {team: TeamIndex.of(patterns.items()) for team, patterns in by_team.items()}
+        self._teams: dict[str, Index] = {team: self._of(patterns.items()) for team, patterns in by_team.items()}
 
     def __len__(self) -> int:
         return sum(map(len, self._teams.values()))
@@ -51,11 +82,11 @@ class Matcher:
             gone.setdefault(team, set()).add(rule)
         for rule, team, pattern in add:
             new.setdefault(team, {})[rule] = pattern
-        changed = Matcher()
+        changed = Matcher(engine=self.engine)
         changed._teams = dict(self._teams)
         for team in {*gone, *new}:
             before = self._teams.get(team)
-            index = (before if before is not None else TeamIndex.of(())).with_rules(new.get(team, {}), gone.get(team, set()))
+            index = (before if before is not None else self._of(())).with_rules(new.get(team, {}), gone.get(team, set()))
             if len(index):
                 changed._teams[team] = index
             else:

@@ -11,16 +11,16 @@ Pattern ── Branch ── Field type: "a" | "b"        alternatives of a fiel
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
-from weakref import WeakValueDictionary
 
 from router.consistency import is_consistent
+from router.field import Field, field_of, known_field
 from router.flatten import Found, Node, flatten, trie_of
-from router.operators import ABSENT, EXTENSIONS, LISTS, PRESENT, Access, Test, compile_element, shown
-from router.values import MISSING, parse_exact
+from router.operators import EXTENSIONS, LISTS, Test, compile_element, shown
+from router.values import parse_exact
 from schemas.errors import Invalid
 from schemas.times import ms_of, seconds_of
 
@@ -71,73 +71,6 @@ class Guard:
 
     text: str
     holds: Callable[[Document, int], bool]
-
-
-class Field:
-    """What a branch asks of one path: any of `tests`, or (`absent`) that no leaf is there.
-
-    Fields of equal meaning are one object, so that a matcher decides each once per event.
-    """
-
-    __slots__ = ("__weakref__", "absent", "accesses", "equals", "holds_for", "numeric", "path", "tests")
-
-    def __init__(self, path: str, tests: tuple[Test, ...]) -> None:
-        self.path = path
-        self.absent = ABSENT in tests
-        self.tests = tuple(test for test in tests if test is not ABSENT)
-        keys = [
-            test.key[1]
-            for test in self.tests
-            if test.key.__class__ is tuple and test.operator == "equals" and test.key[0] == "equals"
-        ]
-        self.equals: frozenset[Hashable] | None = frozenset(keys) if len(keys) == len(self.tests) and not self.absent else None
-        self.holds_for: Callable[[Any], bool] = _any_of(self.tests, self.equals)
-        self.numeric = any(test.numeric for test in self.tests)
-        # The doors through which every leaf comes that satisfies this field; none where absence may satisfy it.
-        found = () if self.absent else tuple(dict.fromkeys(test.access for test in self.tests))
-        self.accesses: tuple[Access, ...] = (PRESENT,) if PRESENT in found else found
-
-    def holds(self, leaves: Mapping[str, Any]) -> bool:
-        """Whether the leaves at the path (one key, or a list of keys) satisfy this field, array consistency apart."""
-        leaf = leaves.get(self.path, MISSING)
-        if leaf is MISSING:
-            return self.absent
-        if leaf.__class__ is list:
-            return any(map(self.holds_for, leaf))
-        return self.holds_for(leaf)
-
-    def __repr__(self) -> str:
-        wanted = [test.wanted if test.operator == "equals" else {test.operator: test.wanted} for test in self.tests]
-        return f"Field({self.path}: {wanted}{' or absent' if self.absent else ''})"
-
-
-def _any_of(tests: tuple[Test, ...], equals: frozenset[Hashable] | None) -> Callable[[Any], bool]:
-    if equals is not None:
-        return equals.__contains__
-    if len(tests) == 1:
-        return tests[0].holds
-    held = tuple(test.holds for test in tests)
-    return lambda leaf: any(holds(leaf) for holds in held)
-
-
-# Thousands of subscriptions repeat the same few fields: sharing them saves memory, and makes the per-event memo work.
-_FIELDS: WeakValueDictionary[Hashable, Field] = WeakValueDictionary()
-
-
-def field_of(path: str, tests: Sequence[Test]) -> Field:
-    """The one field of this meaning."""
-    key = (path, tuple(test.key for test in tests))
-    found = _FIELDS.get(key)
-    if found is None:
-        found = _FIELDS[key] = Field(path, tuple(tests))
-    return found
-
-
-def known_field(path: str, element: Any) -> Field | None:
-    """The field of this one alternative where it is a plain string that an earlier pattern asked for too: the common case."""
-    if element.__class__ is not str or ":" in element or element[:1].isdigit():  # perhaps an address
-        return None
-    return _FIELDS.get((path, (("equals", element),)))
 
 
 class Branch:

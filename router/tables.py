@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar
 
-from router.pattern import Field, Guard
+from router.field import Field
+from router.pattern import Guard
 from router.values import MISSING
 
 SPLIT_ABOVE: Final = 8

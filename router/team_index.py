@@ -15,10 +15,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
+from router.field import Field
 from router.flatten import Node, trie_of
 from router.index import TRYING, Door, Group, Slot, gram_slots, slots_of
 from router.operators import Access
-from router.pattern import Document, Field, Pattern, read_sharply
+from router.pattern import Document, Pattern, read_sharply
 from router.tables import (
     Filed,
     Posting,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from router.consistency import is_consistent
+from router.field import Field
 from router.flatten import Found
-from router.pattern import Document, Field
+from router.pattern import Document
 from router.tables import Filed
 from router.values import MISSING
 

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from router.matcher import Matcher
+from router.native import NativeIndex
 from router.pattern import compile_pattern, parse_pattern_text
 from router.values import parse_exact
 from tests.router import naive_matcher as naive
@@ -34,9 +35,9 @@ def test_a_pattern_matches_as_the_naive_matcher_says(pattern, event):
 
 @given(patterns=rule_sets, events=st.lists(strategies.events, min_size=1, max_size=4))
 @quick
-def test_the_index_finds_what_trying_every_rule_finds(patterns, events):
+def test_the_index_finds_what_trying_every_rule_finds(engine, patterns, events):
     compiled = [compile_pattern(pattern) for pattern in patterns]
-    matcher = Matcher((f"r{at}", "t", pattern) for at, pattern in enumerate(compiled))
+    matcher = Matcher(((f"r{at}", "t", pattern) for at, pattern in enumerate(compiled)), engine=engine)
 
     for event in events:
         expected = sorted(f"r{at}" for at, pattern in enumerate(patterns) if naive.matches(pattern, event))
@@ -48,9 +49,9 @@ changes = st.lists(st.tuples(st.integers(0, 9), st.one_of(st.none(), strategies.
 
 @given(first=rule_sets, changed=changes, event=strategies.events)
 @quick
-def test_the_index_stays_right_through_adds_and_removes_and_old_snapshots_stay_what_they_were(first, changed, event):
+def test_the_index_stays_right_through_adds_and_removes_and_old_snapshots_stay_what_they_were(engine, first, changed, event):
     rules = {f"r{at}": pattern for at, pattern in enumerate(first)}
-    matcher = Matcher((rule, "t", compile_pattern(pattern)) for rule, pattern in rules.items())
+    matcher = Matcher(((rule, "t", compile_pattern(pattern)) for rule, pattern in rules.items()), engine=engine)
     snapshots = []
 
     for number, pattern in changed:
@@ -71,9 +72,9 @@ def test_the_index_stays_right_through_adds_and_removes_and_old_snapshots_stay_w
 
 @given(patterns=rule_sets, event=strategies.events)
 @quick
-def test_matching_never_changes_the_event(patterns, event):
+def test_matching_never_changes_the_event(engine, patterns, event):
     before = copy.deepcopy(event)
-    matcher = Matcher((f"r{at}", "t", compile_pattern(pattern)) for at, pattern in enumerate(patterns))
+    matcher = Matcher(((f"r{at}", "t", compile_pattern(pattern)) for at, pattern in enumerate(patterns)), engine=engine)
 
     matcher.match("t", event)
 
@@ -124,10 +125,10 @@ def _event(rng):
 
 
 @pytest.mark.parametrize("seed", range(40 * MORE))
-def test_a_large_index_that_changes_all_the_time_agrees_with_the_naive_matcher(seed):
+def test_a_large_index_that_changes_all_the_time_agrees_with_the_naive_matcher(engine, seed):
     rng = random.Random(seed)
     rules = {f"r{at}": _rule(rng) for at in range(150)}
-    matcher = Matcher((rule, "t", compile_pattern(pattern)) for rule, pattern in rules.items())
+    matcher = Matcher(((rule, "t", compile_pattern(pattern)) for rule, pattern in rules.items()), engine=engine)
     hits = 0
 
     for _ in range(12):
@@ -146,9 +147,9 @@ def test_a_large_index_that_changes_all_the_time_agrees_with_the_naive_matcher(s
     assert hits > 0
 
 
-def test_thousands_of_rules_on_one_field_are_found_added_and_removed():
+def test_thousands_of_rules_on_one_field_are_found_added_and_removed(engine):
     patterns = {f"r{at}": compile_pattern({"a": [f"v{at}"], "b": [at % 3]}) for at in range(5000)}
-    matcher = Matcher((rule, "t", pattern) for rule, pattern in patterns.items())
+    matcher = Matcher(((rule, "t", pattern) for rule, pattern in patterns.items()), engine=engine)
 
     assert matcher.match("t", {"a": "v4321", "b": 4321 % 3}) == ["r4321"]
     assert matcher.match("t", {"a": "v4321", "b": 7}) == []
@@ -158,11 +159,11 @@ def test_thousands_of_rules_on_one_field_are_found_added_and_removed():
     assert without.with_rules(add=[("new", "t", patterns["r4321"])]).match("t", {"a": "v4321", "b": 4321 % 3}) == ["new"]
 
 
-def test_many_rules_that_share_their_rarest_value_are_told_apart_by_the_next():
+def test_many_rules_that_share_their_rarest_value_are_told_apart_by_the_next(engine):
     rules = [
         (f"r{at}", "t", compile_pattern({"type": ["push"], "data": {"repo": [f"x{at % 50}"], "n": [at]}})) for at in range(400)
     ]
-    matcher = Matcher()
+    matcher = Matcher(engine=engine)
     for rule in rules:
         matcher = matcher.with_rules(add=[rule])
 
@@ -176,8 +177,8 @@ def test_many_rules_that_share_their_rarest_value_are_told_apart_by_the_next():
 # ── teams, snapshots, exact numbers, cost ───────────────────────────────────────────────────────────────────────────────────
 
 
-def test_rules_of_another_team_never_match():
-    matcher = Matcher([("r", "one", compile_pattern({"a": [1]})), ("r", "two", compile_pattern({"a": [2]}))])
+def test_rules_of_another_team_never_match(engine):
+    matcher = Matcher([("r", "one", compile_pattern({"a": [1]})), ("r", "two", compile_pattern({"a": [2]}))], engine=engine)
 
     assert matcher.match("one", {"a": 1}) == ["r"]
     assert matcher.match("two", {"a": 1}) == []
@@ -185,13 +186,15 @@ def test_rules_of_another_team_never_match():
     assert matcher.with_rules(remove=[("r", "one")]).match("two", {"a": 2}) == ["r"]
 
 
-def test_adding_a_rule_of_the_same_id_replaces_it():
-    matcher = Matcher([("r", "t", compile_pattern({"a": [1]}))]).with_rules(add=[("r", "t", compile_pattern({"a": [2]}))])
+def test_adding_a_rule_of_the_same_id_replaces_it(engine):
+    matcher = Matcher([("r", "t", compile_pattern({"a": [1]}))], engine=engine).with_rules(
+        add=[("r", "t", compile_pattern({"a": [2]}))]
+    )
 
     assert (matcher.match("t", {"a": 1}), matcher.match("t", {"a": 2}), len(matcher)) == ([], ["r"], 1)
 
 
-def test_a_number_is_read_again_from_its_text_only_where_a_pattern_asks():
+def test_a_number_is_read_again_from_its_text_only_where_a_pattern_asks(engine):
     asked = []
 
     def exact():
@@ -200,12 +203,12 @@ def test_a_number_is_read_again_from_its_text_only_where_a_pattern_asks():
 
     raw = b'{"a": 100000000000000000000000000001, "b": 100000000000000000000000000001, "s": "x"}'
     document = orjson.loads(raw)
-    indifferent = Matcher([("r", "t", compile_pattern({"s": ["x"], "b": [{"exists": True}]}))])
+    indifferent = Matcher([("r", "t", compile_pattern({"s": ["x"], "b": [{"exists": True}]}))], engine=engine)
     asking = Matcher([
         ("same", "t", compile_pattern(parse_pattern_text('{"a": [100000000000000000000000000001]}'))),
         ("near", "t", compile_pattern(parse_pattern_text('{"a": [100000000000000000000000000000]}'))),
         ("range", "t", compile_pattern({"a": [{"numeric": [">", 1]}]})),
-    ])  # fmt: skip
+    ], engine=engine)  # fmt: skip
 
     assert indifferent.match("t", document, exact=exact) == ["r"]
     assert asked == []
@@ -245,19 +248,22 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_the_work_grows_no_faster_than_the_event(name):
+def test_the_work_grows_no_faster_than_the_event(engine, name):
     pattern, event_of = HOSTILE[name]
     compiled = compile_pattern(pattern)
-    matcher = Matcher([("r", "t", compiled)])
+    matcher = Matcher([("r", "t", compiled)], engine=engine)
     small, large = event_of(50), event_of(400)
     assert matcher.match("t", small) == matcher.match("t", large) == []
 
-    lines = [_lines_run(lambda event=event: matcher.match("t", event)) for event in (small, large)]
+    if engine == "native":  # it counts its own steps
+        steps = [NativeIndex.of([("r", compiled)]).steps(event) for event in (small, large)]
+    else:
+        steps = [_lines_run(lambda event=event: matcher.match("t", event)) for event in (small, large)]
 
-    assert lines[1] <= 9 * lines[0]
+    assert steps[1] <= 9 * steps[0]
 
 
-def test_an_event_nested_a_thousand_deep_is_matched():
+def test_an_event_nested_a_thousand_deep_is_matched(engine):
     deep = orjson.loads(b'{"a":' + b"[" * 900 + b'"x"' + b"]" * 900 + b"}")
 
-    assert Matcher([("r", "t", compile_pattern({"a": ["x"]}))]).match("t", deep) == ["r"]
+    assert Matcher([("r", "t", compile_pattern({"a": ["x"]}))], engine=engine).match("t", deep) == ["r"]

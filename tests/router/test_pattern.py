@@ -2,8 +2,9 @@
 
 import pytest
 
+from router.field import field_of
 from router.operators import equals
-from router.pattern import compile_pattern, field_of
+from router.pattern import compile_pattern
 from schemas.errors import Invalid
 
 

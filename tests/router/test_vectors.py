@@ -21,15 +21,15 @@ def test_the_table_has_at_least_five_hundred_vectors():
 
 
 @pytest.mark.parametrize(("pattern", "event", "expected"), [row[1:] for row in GOOD], ids=[row[0] for row in GOOD])
-def test_a_pattern_matches_as_its_vector_says(pattern, event, expected):
+def test_a_pattern_matches_as_its_vector_says(engine, pattern, event, expected):
     compiled = compile_pattern(pattern)
 
     assert compiled.matches(event) is expected
-    assert bool(Matcher([("r", "t", compiled)]).match("t", event)) is expected
+    assert bool(Matcher([("r", "t", compiled)], engine=engine).match("t", event)) is expected
 
 
-def test_all_vectors_in_one_index_match_as_each_says():
-    matcher = Matcher((str(at), "t", compile_pattern(pattern)) for at, (_, pattern, _, _) in enumerate(GOOD))
+def test_all_vectors_in_one_index_match_as_each_says(engine):
+    matcher = Matcher(((str(at), "t", compile_pattern(pattern)) for at, (_, pattern, _, _) in enumerate(GOOD)), engine=engine)
 
     for at, (name, _, event, expected) in enumerate(GOOD):
         assert (str(at) in matcher.match("t", event)) is expected, name
