@@ -81,6 +81,7 @@ EVENTS = frozenset(
         "outcomes_wait",
         "loop_cut",
         "retention_swept",
+        "days_made",
         "retention_waits",
         "store_swept",
         "tending_waits",

@@ -24,8 +24,13 @@ _say = structlog.get_logger()
 
 
 async def keep_to_retention(log: EventLog, retention: Retention, *, log_days: float) -> None:
-    """Delete what is too old, every few minutes, until cancelled."""
+    """Make room for the days to come and delete what is too old, every few minutes, until cancelled."""
     while True:
+        try:
+            if made := await retention.make_room(now_ms()):
+                _say.info("days_made", partitions=made)
+        except NightbellError as exc:
+            _say.warning("retention_waits", code=exc.code, detail=exc.detail)
         await asyncio.sleep(_SWEEP_EVERY_S)
         try:
             removed = {

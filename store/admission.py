@@ -52,7 +52,11 @@ _PASS = Prepared(
 _MAKE = Bulk(cursors, "log_id", "topic", "partition", "position", then="ON CONFLICT DO NOTHING RETURNING position")
 _SEEN = Bulk(seen, "event_id", "expires_ms", then="ON CONFLICT DO NOTHING RETURNING event_id")
 _LATE = Prepared(
-    select(seen.c.event_id).where(among(seen.c.event_id, "ids"), seen.c.expires_ms <= bindparam("now")), "ids", "now"
+    select(seen.c.event_id)
+    .where(among(seen.c.event_id, "ids"), seen.c.expires_ms <= bindparam("now"))
+    .order_by(seen.c.event_id)
+    .with_for_update(),  # of two routers that see it late, one may call it news
+    *("ids", "now"),
 )
 _SEEN_AGAIN = Prepared(
     update(seen).where(seen.c.event_id == bindparam("id_")).values(expires_ms=bindparam("until")), "until", "id_"

@@ -1,4 +1,8 @@
-"""Keeps each body once, by the SHA-256 of its bytes, compressed where that helps."""
+"""Keeps each body once, by the SHA-256 of its bytes, compressed where that helps.
+
+`last_ms` is the end of the day of its last use.  On PostgreSQL, where the table lies by day, it is kept once for each such day;
+an event finds its body by `last_ms >= admitted_ms`.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from collections.abc import Iterable
 
 import zstandard
 
+from store.days import DAY_MS, day_of
 from store.prepared import Bulk
 from store.tables import bodies
 
@@ -23,6 +28,7 @@ KEEP_BODY = Bulk(
     "body",
     "last_ms",
     then="ON CONFLICT (digest) DO UPDATE SET last_ms = excluded.last_ms",
+    on_postgres="ON CONFLICT (digest, last_ms) DO NOTHING",
 )
 
 
@@ -39,14 +45,15 @@ class Compressor:
 
     def rows(self, found: Iterable[tuple[bytes, bytes]], *, now_ms: int) -> list[tuple[bytes, str, int, bytes, int]]:
         """Rows of `KEEP_BODY` for (digest, body) pairs, each digest once, sorted so that two writers never lock crosswise."""
-        return sorted(self._row(digest, body, now_ms) for digest, body in dict(found).items())
+        last_ms = day_of(now_ms) + DAY_MS - 1
+        return sorted(self._row(digest, body, last_ms) for digest, body in dict(found).items())
 
-    def _row(self, digest: bytes, body: bytes, now_ms: int) -> tuple[bytes, str, int, bytes, int]:
+    def _row(self, digest: bytes, body: bytes, last_ms: int) -> tuple[bytes, str, int, bytes, int]:
         if len(body) >= _MIN_BYTES:
             packed = self._zstd.compress(body)
             if len(packed) < len(body) * _WORTH:
-                return (digest, ZSTD, len(body), packed, now_ms)
-        return (digest, "", len(body), body, now_ms)
+                return (digest, ZSTD, len(body), packed, last_ms)
+        return (digest, "", len(body), body, last_ms)
 
 
 def unpacked(coding: str, body: bytes) -> bytes:

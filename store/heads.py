@@ -12,6 +12,7 @@ from schemas.event import from_envelope
 from schemas.invocation import Invocation, Order, State
 from schemas.ledger import Head
 from store.bodies import unpacked
+from store.days import DAY_MS
 from store.engine import Call, Row, Script
 from store.prepared import Prepared, among
 from store.tables import agents, bodies, events, invocations, lanes
@@ -30,20 +31,32 @@ _INVOCATION = (
     *("id", "team", "event_id", "subscription_uid", "subscription", "generation", "agent", "shard", "ordering_key", "lane"),
     *("ordering", "created_ms", "due_ms", "replay_id", "attempts", "tries", "state", "budget_ms", "seq"),
 )
+_WANTED = [
+    *(invocations.c[name] for name in _INVOCATION),
+    *(events.c.envelope, events.c.family, events.c.pointer, bodies.c.coding, bodies.c.body),
+]
+# An event was admitted when its invocation was made, but for replays; its body was last used on that day, or it came again.
+# Where tables lie by day this spares looking through all of them; what is not found so is looked for anywhere.
+_DAY: ColumnElement[int] = literal_column(str(DAY_MS))
+_NEAR = events.c.admitted_ms.between(invocations.c.created_ms - _DAY, invocations.c.created_ms + _DAY)
+_THAT_DAY = bodies.c.last_ms.between(events.c.admitted_ms, events.c.admitted_ms + _DAY)
 _HEADS = Prepared(
-    select(
-        *(invocations.c[name] for name in _INVOCATION),
-        events.c.envelope,
-        events.c.family,
-        events.c.pointer,
-        bodies.c.coding,
-        bodies.c.body,
-    )
-    .join(events, events.c.id == invocations.c.event_id)
-    .outerjoin(bodies, bodies.c.digest == events.c.body_digest)
+    select(*_WANTED)
+    .select_from(invocations)
+    .outerjoin(events, (events.c.id == invocations.c.event_id) & _NEAR)
+    .outerjoin(bodies, (bodies.c.digest == events.c.body_digest) & _THAT_DAY)
     .where(invocations.c.seq.in_(select(_HEAD_OF).where(among(lanes.c.id, "lanes")))),
     "lanes",
 )
+_ANYWHERE = Prepared(
+    select(*_WANTED)
+    .select_from(invocations)
+    .join(events, events.c.id == invocations.c.event_id)
+    .outerjoin(bodies, bodies.c.digest == events.c.body_digest)
+    .where(among(invocations.c.seq, "seqs")),
+    "seqs",
+)
+_SEQ, _CODING = len(_INVOCATION) - 1, len(_WANTED) - 2
 _DUE = Prepared(
     select(lanes.c.id)
     .where(
@@ -88,9 +101,15 @@ def heads_of(names: Sequence[str]) -> Script[list[tuple[Head, int]]]:
     """The heads of these lanes in their order, each with its `seq`; a lane that is gone has none."""
     if not names:
         return []
-    rows = yield Call(_HEADS, (names,))
+    rows = {row[_SEQ]: row for row in (yield Call(_HEADS, (names,)))}  # an equal body of several days gives several rows
+    if far := [
+        seq for seq, row in rows.items() if row[_CODING] is None
+    ]:  # a replay, a body that came again, or none
+        for seq in far:
+            del rows[seq]
+        rows.update({row[_SEQ]: row for row in (yield Call(_ANYWHERE, (far,)))})
     place = {name: number for number, name in enumerate(names)}
-    heads = [_read(row) for row in rows]
+    heads = [_read(row) for row in rows.values()]
     return sorted(heads, key=lambda head: place[head[0].invocation.lane])
 
 

@@ -128,15 +128,16 @@ def _now_postgres(_element: database_ms, _compiler: SQLCompiler, **_words: Any) 
 class Bulk:
     """An insert of many rows: one statement over arrays on PostgreSQL, one statement run for each row on SQLite.
 
-    `then` is what stands behind the values in both dialects: `ON CONFLICT …`, `RETURNING …`.
+    `then` is what stands behind the values in both dialects: `ON CONFLICT …`, `RETURNING …`; `on_postgres` stands there instead
+    where the keys of a table that lies by day are others.
     """
 
     __slots__ = ("_columns", "_forms", "_table", "_then", "width")
 
-    def __init__(self, table: Table, *columns: str, then: str = "") -> None:
+    def __init__(self, table: Table, *columns: str, then: str = "", on_postgres: str = "") -> None:
         self._table = table
         self._columns = columns
-        self._then = then
+        self._then = {SQLITE: then, POSTGRES: on_postgres or then}
         self._forms: dict[str, str] = {}
         self.width = len(columns)
 
@@ -156,4 +157,4 @@ class Bulk:
             kinds = [self._table.c[name].type.compile(_DIALECTS[dialect]) for name in self._columns]
             arrays = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(kinds, 1))
             values = f"SELECT * FROM unnest({arrays})"  # noqa: S608 - names of our own, as below
-        return f"INSERT INTO {quote(self._table.name)} ({names}) {values} {self._then}".rstrip()
+        return f"INSERT INTO {quote(self._table.name)} ({names}) {values} {self._then[dialect]}".rstrip()

@@ -1,20 +1,33 @@
-"""Deletes what is older than its days, in small slices, so that nobody waits long for it."""
+"""Deletes what is older than its days: whole days where tables lie by day, else slices that nobody waits long for."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, Table, bindparam, delete, exists, func, select, tuple_
 
+from schemas.errors import StoreUnavailable
+from store.days import (
+    DAY_MS,
+    days_before,
+    drop_day,
+    drop_rows,
+    ended_ids,
+    has_open,
+    is_by_day,
+    make_ahead,
+    next_ids,
+    wide_parts,
+)
 from store.engine import Call, Change, Engine, Script, fetch
 from store.heads import ZERO
 from store.prepared import Prepared, among
 from store.tables import attempts, bodies, dedups, events, facts, folds, invocations, refusals, rejected, seen
 
-DAY_MS = 86_400_000
 SLICE = 200
 _WALK = 2000
 _PAUSE_S = 0.005
@@ -91,10 +104,14 @@ class Retention:
         self._keep = keep
         self._pause_s = pause_s
 
+    async def make_room(self, now_ms: int) -> int:
+        """Make the partitions of the days to come, where tables lie by day; how many were made."""
+        return await make_ahead(self._engine, now_ms) if is_by_day(self._engine) else 0
+
     async def sweep(self, now_ms: int) -> dict[str, int]:
         """Delete everything that is too old now; how many of each went."""
         return {
-            "events": await self._sliced(lambda: _events(_before(now_ms, self._keep.events_days))),
+            "events": await self._events(_before(now_ms, self._keep.events_days)),
             "bodies": await self._bodies(_before(now_ms, self._keep.bodies_days)),
             "seen": await self._seen(now_ms),
             "dedups": await self._sliced(lambda: _count(_DROP_DEDUPS, _before(now_ms, self._keep.dedups_days))),
@@ -107,7 +124,42 @@ class Retention:
         # What an unfinished invocation has to show its agent stays, however long it has waited.
         oldest = (await fetch(self._engine, _OLDEST_OPEN))[0][0]
         until_ms = before_ms if oldest is None else min(before_ms, oldest)
-        return await self._sliced(lambda: _count(_DROP_BODIES, until_ms))
+        if not is_by_day(self._engine):
+            return await self._sliced(lambda: _count(_DROP_BODIES, until_ms))
+        total = 0
+        for part in await days_before(self._engine, "bodies", until_ms):
+            total += await self._dropped("bodies", part)
+        for part in await wide_parts(self._engine, "bodies"):
+            total += await self._sliced(partial(drop_rows, part, until_ms, SLICE))
+        return total
+
+    async def _events(self, before_ms: int) -> int:
+        if not is_by_day(self._engine):
+            return await self._sliced(lambda: _events(before_ms))
+        total, row_by_row = 0, await wide_parts(self._engine, "events")
+        for part in await days_before(self._engine, "events", before_ms):
+            if await has_open(self._engine, part):
+                row_by_row.append(part)
+            else:
+                await self._forget_work(part)
+                total += await self._dropped("events", part)
+        for part in row_by_row:
+            total += await self._sliced(partial(_events_of, part, before_ms))
+        return total
+
+    async def _dropped(self, table: str, part: str) -> int:
+        try:
+            return await drop_day(self._engine, table, part)
+        except StoreUnavailable:  # someone reads it for long: with the next sweep, then
+            return 0
+
+    async def _forget_work(self, part: str) -> None:
+        """Delete what the ledger holds of a partition's events, which all have ended."""
+        after = 0
+        while rows := await self._engine.read(partial(next_ids, part, after, SLICE)):
+            ids, after = [row[0] for row in rows], rows[-1][1]
+            await self._engine.write(partial(_without_work, ids))
+            await asyncio.sleep(self._pause_s)
 
     async def _seen(self, now_ms: int) -> int:
         total, after = 0, ""
@@ -136,9 +188,22 @@ def _before(now_ms: int, days: float) -> int:
 def _events(before_ms: int) -> Script[int]:
     ids = [row[0] for row in (yield Call(_OLD_EVENTS, (before_ms, SLICE)))]
     if ids:
-        for statement in (_DROP_ATTEMPTS, _DROP_INVOCATIONS, _DROP_FOLDS, _DROP_EVENTS):
-            yield Call(statement, (ids,))
+        yield from _without_work(ids)
+        yield Call(_DROP_EVENTS, (ids,))
     return len(ids)
+
+
+def _events_of(part: str, before_ms: int) -> Script[int]:
+    ids = yield from ended_ids(part, before_ms, SLICE)
+    if ids:
+        yield from _without_work(ids)
+        yield Call(_DROP_EVENTS, (ids,))
+    return len(ids)
+
+
+def _without_work(ids: list[str]) -> Script[None]:
+    for statement in (_DROP_ATTEMPTS, _DROP_INVOCATIONS, _DROP_FOLDS):
+        yield Call(statement, (ids,))
 
 
 def _count(statement: Prepared, before_ms: int) -> Script[int]:

@@ -221,6 +221,8 @@ rejected = Table(
 seen = Table("seen", metadata, _text("event_id", key=True), _number("expires_ms"), sqlite_with_rowid=False)
 
 # `seq` rises in the order of admission: lists page by it.  `body_digest` is the SHA-256 of the request's body, in `bodies`.
+# On PostgreSQL `events` and `bodies` lie by day (`store.days`), with the day's time in each unique key; that an id is there
+# once over all days is what `seen` sees to.
 events = Table(
     "events",
     metadata,
@@ -258,7 +260,7 @@ bodies = Table(
     _bytes("digest"),
     _text("coding"),  # "zstd" or "" (as it came)
     _number("size"),  # of the bytes as they came
-    _number("last_ms"),  # when an event last used it
+    _number("last_ms"),  # the end of the day in which an event last used it
     _bytes("body"),
     PrimaryKeyConstraint("digest"),
 )
