@@ -102,9 +102,7 @@ def heads_of(names: Sequence[str]) -> Script[list[tuple[Head, int]]]:
     if not names:
         return []
     rows = {row[_SEQ]: row for row in (yield Call(_HEADS, (names,)))}  # an equal body of several days gives several rows
-    if far := [
-        seq for seq, row in rows.items() if row[_CODING] is None
-    ]:  # a replay, a body that came again, or none
+    if far := [seq for seq, row in rows.items() if row[_CODING] is None]:  # a replay, a body that came again, or none
         for seq in far:
             del rows[seq]
         rows.update({row[_SEQ]: row for row in (yield Call(_ANYWHERE, (far,)))})
