@@ -27,6 +27,7 @@ class Agent:
     bucket: Bucket | None = None
     later: asyncio.TimerHandle | None = None  # when the rate lets the next one start
     keeping: asyncio.Lock = field(default_factory=asyncio.Lock)  # one write of its standing at a time
+    reserved: int = 0  # places held for what is being admitted
 
     @property
     def key(self) -> AgentKey:
@@ -36,7 +37,7 @@ class Agent:
     @property
     def is_open_for_work(self) -> bool:
         """Whether one more of its invocations may start now."""
-        return self.standing.state == breaker.CLOSED and self.queue.running < self.setting.max_concurrency
+        return self.standing.state == breaker.CLOSED and self.queue.running + self.reserved < self.setting.max_concurrency
 
     def wants(self, now_ms: int) -> bool:
         """Whether its due lanes should be read from the ledger: memory runs low, and they could start."""

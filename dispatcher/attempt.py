@@ -28,7 +28,7 @@ from payload.read import view
 from schemas.config import ContextSpec, SubscriptionConfig
 from schemas.context import Envelope, Sent
 from schemas.errors import AddressRefused, AgentFailed, Busy
-from schemas.invocation import State, Wait
+from schemas.invocation import Invocation, State, Wait
 from schemas.ledger import Head, Opening, Settlement
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
@@ -63,27 +63,43 @@ class Desk:
     keep_sent: KeepSent = "all"
 
 
+def opening_of(
+    desk: Desk, invocation: Invocation, setting: Setting, context: ContextSpec, *, number: int, now_ms: int
+) -> Opening | None:
+    """The row of an attempt that begins now; None where the lease does not reach."""
+    gathering_s = _gathering_s(context)
+    epoch = desk.tenure.epoch(invocation.shard)
+    if epoch is None or not _fits(desk.tenure, setting.timeout_s + gathering_s):
+        return None
+    latest_ms = now_ms + round(setting.timeout_s * 1000) + round(gathering_s * 1000)
+    return Opening(invocation.id, number, invocation.shard, epoch, desk.owner, now_ms, latest_ms)
+
+
 async def attempt(
-    desk: Desk, head: Head, setting: Setting, subscription: SubscriptionConfig, *, probe: str, pauses: int
+    desk: Desk,
+    head: Head,
+    setting: Setting,
+    subscription: SubscriptionConfig,
+    *,
+    probe: str,
+    pauses: int,
+    opening: Opening | None = None,
 ) -> Ended | None:
     """Try once, and settle.  None where nothing came of it: the invocation is not this process's to try, or no longer.
 
+    `opening` is the attempt's row where it is written already.
     `probe` is the cause for which the agent is being probed, or empty; `pauses` is how often probes found it misconfigured
     before. The row is durable before the agent is called; a crash from there on leaves an open row, which the ledger closes as
     `unknown`.
     """
-    shard = head.invocation.shard
-    epoch = desk.tenure.epoch(shard)
-    gathering_s = _gathering_s(subscription.spec.context)
-    if epoch is None or not _fits(desk.tenure, setting.timeout_s + gathering_s):
-        return None
-    began_s, started_ms = perf_counter(), desk.clock.now_ms()
-    number = head.attempts + 1
-    this = Attempt(number, started_ms, started_ms + round(setting.timeout_s * 1000))
-    latest_ms = this.deadline_ms + round(gathering_s * 1000)
-    opening = Opening(head.invocation.id, number, shard, epoch, desk.owner, started_ms, latest_ms)
-    if not await desk.ledger.open(opening):
-        return None
+    began_s = perf_counter()
+    if opening is None:
+        context = subscription.spec.context
+        opening = opening_of(desk, head.invocation, setting, context, number=head.attempts + 1, now_ms=desk.clock.now_ms())
+        if opening is None or not await desk.ledger.open(opening):
+            return None
+    number = opening.number
+    this = Attempt(number, opening.started_ms, opening.started_ms + round(setting.timeout_s * 1000))
     curated, outcome, bytes_sent, kept = await _tried(desk, head, setting, subscription, this)
     if outcome is None:
         return None  # the lease ran out before a byte was written; the next owner closes the row
@@ -106,8 +122,8 @@ async def attempt(
         team=head.invocation.team,
         lane=head.invocation.lane,
         number=number,
-        shard=shard,
-        epoch=epoch,
+        shard=opening.shard,
+        epoch=opening.epoch,
         outcome=outcome.word,
         state=state,
         reason=reason,

@@ -112,6 +112,18 @@ class Picture:
         head = Head(invocation, admitted.event, 0, 0, data=admitted.data, has_data=True)
         return self._placed(queue, lane, head)
 
+    def begun(self, admitted: Admitted) -> Head | None:
+        """Place an invocation whose first attempt is open already: its lane runs from now on.  None where the lane is here."""
+        invocation = admitted.invocation
+        queue = self.queue((invocation.team, invocation.agent), invocation.shard)
+        if invocation.lane in queue.lanes:
+            return None
+        head = Head(invocation, admitted.event, 0, 0, data=admitted.data, has_data=True)
+        self._placed(queue, None, head)
+        queue.ready.pop().busy = True
+        queue.running += 1
+        return head
+
     def found(self, head: Head, *, more: bool) -> bool:
         """Place a lane's head that was read from the ledger; False where its lane is in memory already.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +14,7 @@ from dispatcher.attempt import Desk, abandoned, settled
 from dispatcher.book import Book, read_book
 from dispatcher.clock import Clock, SystemClock
 from dispatcher.feed import Pace
+from dispatcher.headstart import NONE_RESERVED, HeadStart
 from dispatcher.lanes import AgentKey, Bounds, Picture, Placed
 from dispatcher.metrics import DispatchMetrics
 from dispatcher.ports import Caller, Curator, Ledger, Roster, Tokens
@@ -22,8 +23,8 @@ from dispatcher.standings import kept_standings
 from dispatcher.tenure import Tenure, Turn
 from dispatcher.workers import Workers
 from schemas.errors import Busy
-from schemas.invocation import Admitted, Wait
-from schemas.ledger import Lease
+from schemas.invocation import Admitted, Planned, Wait
+from schemas.ledger import Lease, Opening
 
 _RENEWALS_PER_LEASE = 3
 _FIRST_PAUSE_S = 0.5
@@ -75,6 +76,7 @@ class Dispatcher:
         self._workers = Workers(
             self._desk, self._picture, self._agents, metrics, pace=config.pace, max_in_flight=config.max_in_flight
         )
+        self._head_start = HeadStart(self._desk, self._agents, self._workers)
         self._stopping = asyncio.Event()
         self._unreleased: set[AgentKey] = set()  # agents whose resumed lanes are still to be called forward
         self.is_ready = False
@@ -83,28 +85,38 @@ class Dispatcher:
 
     # The router's side
 
-    def offer(self, admitted: Sequence[Admitted]) -> None:
-        """Take what was just admitted, in lane order, so that it need not be read back; what finds no place is read later."""
+    def reserve(self, plans: Sequence[Planned]) -> Mapping[str, Opening]:
+        """First attempts that can begin with their admission; each holds a place until it is offered."""
+        return self._head_start.reserve(plans)
+
+    def offer(self, admitted: Sequence[Admitted], reserved: Mapping[str, Opening] = NONE_RESERVED) -> None:
+        """Take what was just admitted, in lane order, so that it need not be read back; what finds no place is read later.
+
+        Every place in `reserved` is given back, also where nothing was admitted.
+        """
+        if reserved:
+            self._head_start.given_back(reserved, admitted)
         if self._workers.is_stopping:
             return
         now_ms = self._clock.now_ms()
         touched: dict[AgentKey, Agent] = {}
         for one in admitted:
-            invocation = one.invocation
-            agent = self._agents.get((invocation.team, invocation.agent))
-            if agent is None:
-                continue  # another process's, or an agent so new that its book is not read yet: the next look over all finds it
-            touched[agent.key] = agent
-            if invocation.due_ms > now_ms:
-                self._workers.feed.wake_at(agent, invocation.due_ms)
-            elif agent.standing.state != breaker.CLOSED:
-                agent.queue.more = True
-            elif self._picture.offer(one) is Placed.LEFT:
-                self._metrics.left.inc()
+            agent = None if one.is_open else self._agents.get((one.invocation.team, one.invocation.agent))
+            if agent is not None:  # else another process's, or so new that its book is not read yet: the next look finds it
+                touched[agent.key] = agent
+                self._place(agent, one, now_ms)
         for agent in touched.values():
             self._workers.start(agent)
             if agent.queue.more:
                 self._workers.feed.look()
+
+    def _place(self, agent: Agent, one: Admitted, now_ms: int) -> None:
+        if one.invocation.due_ms > now_ms:
+            self._workers.feed.wake_at(agent, one.invocation.due_ms)
+        elif agent.standing.state != breaker.CLOSED:
+            agent.queue.more = True
+        elif self._picture.offer(one) is Placed.LEFT:
+            self._metrics.left.inc()
 
     async def room(self) -> None:
         """Wait while the hand-over is full, but not for ever: a stage that must not stop goes on through the ledger.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from dispatcher import breaker
 from dispatcher.agents import Agent, Agents
@@ -18,11 +19,19 @@ from dispatcher.retry import Bury, Delivered, Hold, RetryAt, retry_after_ms
 from dispatcher.standings import is_news, keep_standing
 from schemas.config import SubscriptionConfig, SubscriptionState
 from schemas.errors import Busy
-from schemas.invocation import Order, State, Wait
-from schemas.ledger import Head
+from schemas.invocation import Admitted, Order, State, Wait
+from schemas.ledger import Head, Opening
 
 _STORE_PAUSE_S = 1.0
 _SECOND_LOOK_MS = 20  # after a no of the ledger: soon, but never in a circle
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A first attempt whose row is written already, for the subscription as it was then."""
+
+    opening: Opening
+    subscription: SubscriptionConfig
 
 
 class Workers:
@@ -58,10 +67,35 @@ class Workers:
         while (head := self._next(agent)) is not None:
             self._employ(agent, head)
 
-    def _employ(self, agent: Agent, head: Head) -> None:
+    def _employ(self, agent: Agent, head: Head, begun: Begun | None = None) -> None:
         assert self.tasks is not None
-        agent.workers[self.tasks.create_task(self._work(agent, head))] = head
+        agent.workers[self.tasks.create_task(self._work(agent, head, begun))] = head
         self._in_flight += 1
+
+    @property
+    def is_free(self) -> bool:
+        """Whether one more invocation may start in this process now, before all that wait for a place."""
+        return not self.is_stopping and not self._crowded and self._in_flight < self._max_in_flight
+
+    def live(self, subscription_uid: str) -> SubscriptionConfig | None:
+        """The subscription, where its invocations may be tried."""
+        return None if subscription_uid in self.disabled else self.book.subscriptions.get(subscription_uid)
+
+    def hold(self, agent: Agent) -> None:
+        """Keep a place for an invocation of this agent that is being opened."""
+        agent.reserved += 1
+        self._in_flight += 1
+
+    def let(self, agent: Agent) -> None:
+        """Give that place back."""
+        agent.reserved -= 1
+        self._in_flight -= 1
+
+    def take_up(self, agent: Agent, admitted: Admitted, begun: Begun) -> None:
+        """Go on with an attempt whose row is open; where that cannot be, its row is closed as `unknown` in time."""
+        head = self._picture.begun(admitted) if self.tasks is not None and not agent.queue.dropped else None
+        if head is not None:
+            self._employ(agent, head, begun)
 
     def _next(self, agent: Agent) -> Head | None:
         """The agent's next invocation, where one may start now; where not now, it is seen to that someone asks again."""
@@ -86,7 +120,7 @@ class Workers:
         agent.later = None
         self.start(agent)
 
-    async def _work(self, agent: Agent, first: Head) -> None:
+    async def _work(self, agent: Agent, first: Head, begun: Begun | None) -> None:
         """Run one invocation after another, taking lanes in turn, until this agent has none that may run."""
         worker = asyncio.current_task()
         assert worker is not None
@@ -95,7 +129,7 @@ class Workers:
             while head is not None:
                 agent.workers[worker] = head
                 try:
-                    await self._run_one(agent, head)
+                    await (self._run_one(agent, head) if begun is None else self._run_begun(agent, head, begun))
                 except Busy:
                     await self._wait_for_store(agent, head)
                 if not self._picture.is_full:
@@ -103,6 +137,7 @@ class Workers:
                 if agent.queue.more and agent.wants(self._clock.now_ms()):
                     self.feed.look()
                 self._in_flight -= 1
+                begun = None
                 if (head := None if self._crowded else self._next(agent)) is not None:
                     self._in_flight += 1
         finally:
@@ -135,6 +170,16 @@ class Workers:
             return
         probe = agent.standing.cause if agent.standing.state == breaker.PROBING else ""
         ended = await attempt(self._desk, head, agent.setting, subscription, probe=probe, pauses=agent.standing.pauses)
+        await self._close(agent, head, ended)
+
+    async def _run_begun(self, agent: Agent, head: Head, begun: Begun) -> None:
+        pauses = agent.standing.pauses
+        ended = await attempt(
+            self._desk, head, agent.setting, begun.subscription, probe="", pauses=pauses, opening=begun.opening
+        )
+        await self._close(agent, head, ended)
+
+    async def _close(self, agent: Agent, head: Head, ended: Ended | None) -> None:
         if ended is None:
             self._let_go(agent, head)
             return

@@ -22,7 +22,7 @@ from schemas.errors import LogUnavailable, NightbellError
 from schemas.topics import Place, Record
 
 MAX_BATCH_BYTES = 8 << 20
-CHECKPOINT_PAGES = 1000  # as SQLite's own default: about 4 MB, checkpointed when nobody waits
+CHECKPOINT_PAGES = 250  # about 1 MB, when nobody waits: small ones are short, and whoever comes meanwhile waits for one
 CHECKPOINT_LATEST_PAGES = 8000
 
 

@@ -45,7 +45,7 @@ class IngestMetrics:
         self._requests = Counter(
             "nightbell_ingest_requests_total", "Requests, by what became of them", labels, registry=registry
         )
-        self.events = Counter("nightbell_ingest_events_total", "Events appended", ["provider"], registry=registry)
+        self._events = Counter("nightbell_ingest_events_total", "Events appended", ["provider"], registry=registry)
         self.duration = Histogram(
             "nightbell_ingest_duration_seconds", "From the first byte to the answer", buckets=_SECONDS, registry=registry
         )
@@ -66,6 +66,7 @@ class IngestMetrics:
             ["source"],
             registry=registry,
         )
+        self._event_children: dict[str, Counter] = {}
         self._children: dict[tuple[str, str, str], Counter] = {}
         self._last_children: dict[str, Gauge] = {}
 
@@ -76,6 +77,13 @@ class IngestMetrics:
         if child is None:
             child = self._children[key] = self._requests.labels(provider, self._bounded(source), outcome)
         child.inc()
+
+    def appended(self, provider: str, count: int) -> None:
+        """So many more events of that provider are in the log."""
+        child = self._event_children.get(provider)
+        if child is None:
+            child = self._event_children[provider] = self._events.labels(provider)
+        child.inc(count)
 
     def brought(self, source: str, now_ms: int) -> None:
         """The source brought an event."""

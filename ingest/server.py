@@ -18,6 +18,7 @@ from schemas.errors import Busy, MalformedRequest, NightbellError, NotFound, Thr
 
 METHODS = frozenset({"POST", "GET", "HEAD", "OPTIONS", "PUT", "PATCH"})
 KEEPALIVE_S = 15.0  # closes silent connections, and those that drip their headers
+_MAX_KNOWN = 1000
 LINGER_S = 1.0  # how long a refused sender may go on before its connection ends
 _TITLES = {
     400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",
@@ -43,13 +44,13 @@ class Edge:
     def __init__(self, ingest: Ingest) -> None:
         self._ingest = ingest
         self._limits = ingest.limits
+        self._known: dict[str, tuple[str, str]] = {}  # what well-spelled paths name
 
     async def answer(self, raw: web.BaseRequest) -> web.StreamResponse:
         """The answer to one request; what we did not foresee is a 503 without a word, never a 2xx."""
         ingest = self._ingest
         started_s = ingest.clock.steady_s()
         state = _State()
-        ingest.metrics.inflight.inc()
         try:
             ingest.flight.enter()
             state.entered = True
@@ -60,7 +61,6 @@ class Edge:
             state.close = state.close or not raw.content.is_eof()
             response = self._refused(error, raw, state)
         finally:
-            ingest.metrics.inflight.dec()
             if state.entered:
                 ingest.flight.leave(state.held)
         ingest.metrics.duration.observe(ingest.clock.steady_s() - started_s)
@@ -69,12 +69,18 @@ class Edge:
         return response
 
     async def _taken(self, raw: web.BaseRequest, state: _State) -> Reply:
-        state.team, state.name = team_and_name(raw.raw_path)
+        state.team, state.name = self._known.get(raw.raw_path) or self._spelled(raw.raw_path)
         if raw.method not in METHODS:
             raise WrongMethod
         state.source = self._ingest.admit(state.team, state.name)
         state.body = await self._body(raw, state)
         return await self._ingest.accept(self._request(raw, state), state.source)
+
+    def _spelled(self, raw_path: str) -> tuple[str, str]:
+        found = team_and_name(raw_path)
+        if len(self._known) < _MAX_KNOWN:
+            self._known[raw_path] = found
+        return found
 
     async def _body(self, raw: web.BaseRequest, state: _State) -> bytes:
         """The raw bytes, under a deadline and a cap.  Raises `TooLarge`, `TooSlow`, `Saturated`, `MalformedRequest`."""

@@ -61,6 +61,7 @@ class Ingest:
         self.metrics = metrics
         self.limits = limits or Limits()
         self.flight = Flight(self.limits)
+        metrics.inflight.set_function(lambda: self.flight.requests)
         self.public_url = public_url.rstrip("/")
         self.refusals = Refusals(refusals, metrics)
         self._keys = keys or KeyShelf(fetch)
@@ -110,7 +111,7 @@ class Ingest:
             return got
         if got:
             await self._append(got, source)
-            self.metrics.events.labels(source.provider.name).inc(len(got))
+            self.metrics.appended(source.provider.name, len(got))
             self.metrics.brought(source.name, now_ms)
         self.metrics.count(source.provider.name, source.name, "accepted")
         return source.provider.taken

@@ -7,7 +7,24 @@ from typing import Protocol
 
 from schemas.config import SubscriptionConfig
 from schemas.invocation import Admitted, Planned
+from schemas.ledger import Opening
 from schemas.topics import Place, Record
+
+
+class NextStage(Protocol):
+    """The dispatcher of this process, or nobody: what was admitted is handed on in memory."""
+
+    def reserve(self, plans: Sequence[Planned]) -> Mapping[str, Opening]:
+        """First attempts that would begin at once: each holds a place until `offer` gives it back."""
+        ...
+
+    def offer(self, admitted: Sequence[Admitted], reserved: Mapping[str, Opening] = ...) -> None:
+        """Take what was admitted, in lane order; `reserved` is what `reserve` gave for it."""
+        ...
+
+    async def room(self) -> None:
+        """Wait while the hand-over is full."""
+        ...
 
 
 class Rulebook(Protocol):
@@ -30,10 +47,20 @@ class Admission(Protocol):
         ...
 
     async def admit(
-        self, log_id: str, place: Place, *, first: int, after: int, plans: Sequence[Planned], now_ms: int
+        self,
+        log_id: str,
+        place: Place,
+        *,
+        first: int,
+        after: int,
+        plans: Sequence[Planned],
+        now_ms: int,
+        openings: Mapping[str, Opening] = ...,
     ) -> list[Admitted]:
         """Move the cursor from `first` to `after` by compare-and-set, keep the events that are new, queue their invocations.
 
+        Those of `openings` (by invocation) that are new, first of their lane and still ours begin with their first attempt
+        open.
         Returns the invocations that were queued, in order; events seen before give none.  A place without a cursor gets one.
         Raises `FencedOut` where the cursor was elsewhere: another router was here.
         """

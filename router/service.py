@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
@@ -15,11 +15,12 @@ from eventlog.log import Batch, EventLog, Reader
 from payload.read import view
 from router.metrics import RouterMetrics
 from router.plan import plan
-from router.ports import Admission, Rulebook
+from router.ports import Admission, NextStage, Rulebook
 from router.ruleset import Ruleset, build_ruleset
 from schemas.errors import Busy, DamagedRecord, FencedOut
 from schemas.event import Event, from_headers
 from schemas.invocation import Admitted, Planned
+from schemas.ledger import Opening
 from schemas.topics import Place, Record
 
 _DEATHS_ALLOWED = 3
@@ -45,7 +46,7 @@ Log = Callable[..., Any]
 class Router:
     """Turns the log into the ledger.
 
-    `hand_over` gets what was admitted, in lane order; `room` waits while the next stage is full.
+    `then` gets what was admitted, in lane order.
     """
 
     def __init__(
@@ -55,14 +56,13 @@ class Router:
         admission: Admission,
         *,
         now_ms: Callable[[], int],
-        hand_over: Callable[[Sequence[Admitted]], None],
-        room: Callable[[], Awaitable[None]],
+        then: NextStage,
         say: Log,
         metrics: RouterMetrics,
         config: RouterConfig = RouterConfig(),
     ) -> None:
         self._log, self._rulebook, self._admission = log, rulebook, admission
-        self._now_ms, self._hand_over, self._room = now_ms, hand_over, room
+        self._now_ms, self._then = now_ms, then
         self._say, self._metrics, self._config = say, metrics, config
         self._rules: Ruleset = build_ruleset(-1, ())
         self._changed, self._loaded = asyncio.Event(), asyncio.Event()
@@ -168,7 +168,7 @@ class Router:
         slots = asyncio.Semaphore(_BATCHES_AT_ONCE)
         self.is_ready = True
         while True:
-            await self._room()
+            await self._then.room()
             try:
                 batch = await reader.next()
             except DamagedRecord as exc:
@@ -276,17 +276,32 @@ class Router:
 
     async def _admit(self, batch: Batch, planned: list[Planned], *, first: int, after: int) -> None:
         """Admit, again and again while the store is busy: nothing is skipped, and a revocation ends it."""
-        async for attempt in AsyncRetrying(retry=retry_if_exception_type(Busy), wait=_PAUSE):
-            with attempt:
-                if not batch.is_owned():
-                    return
-                if attempt.retry_state.attempt_number > 1:
+        try:
+            await self._admit_once(batch, planned, first=first, after=after)
+        except Busy:
+            async for attempt in AsyncRetrying(retry=retry_if_exception_type(Busy), wait=_PAUSE):
+                with attempt:
                     self._metrics.retries.inc()
-                admitted = await self._admission.admit(
-                    self._log.log_id, batch.place, first=first, after=after, plans=planned, now_ms=self._now_ms()
-                )
-                self._hand_over(admitted)
-                self._count(planned, admitted)
+                    await self._admit_once(batch, planned, first=first, after=after)
+
+    async def _admit_once(self, batch: Batch, planned: list[Planned], *, first: int, after: int) -> None:
+        if not batch.is_owned():
+            return
+        reserved = self._then.reserve(planned)
+        admitted: Sequence[Admitted] = ()
+        try:
+            admitted = await self._admission.admit(
+                self._log.log_id,
+                batch.place,
+                first=first,
+                after=after,
+                plans=planned,
+                now_ms=self._now_ms(),
+                openings=reserved,
+            )
+        finally:
+            self._then.offer(admitted, reserved)
+        self._count(planned, admitted)
 
     def _count(self, planned: Sequence[Planned], admitted: Sequence[Admitted]) -> None:
         matched = sum(1 for item in planned if item.invocations)
@@ -296,6 +311,21 @@ class Router:
         self._metrics.duplicate.inc(matched - len(queued_events))
         for item in admitted:
             self._metrics.invocations.labels(item.invocation.agent).inc()
+
+
+class Nobody:
+    """No next stage in this process: the dispatcher is another one, and the store wakes it."""
+
+    def reserve(self, plans: Sequence[Planned]) -> Mapping[str, Opening]:
+        """Nothing begins here, whatever the plans are."""
+        del plans
+        return {}
+
+    def offer(self, admitted: Sequence[Admitted], reserved: Mapping[str, Opening] | None = None) -> None:
+        """It is in the ledger."""
+
+    async def room(self) -> None:
+        """There is room."""
 
 
 class _PlaceRun:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +13,11 @@ from prometheus_client import CollectorRegistry
 
 from eventlog.sql import SqlLog
 from router.metrics import RouterMetrics
-from router.service import Router
+from router.service import Nobody, Router
 from runtime.clock import now_ms
 from runtime.house import open_vault
 from runtime.settings import Settings
 from schemas.errors import BadSetting
-from schemas.invocation import Admitted
 from store.admission import Admission
 from store.connect import Store
 from store.connect import connect as connect_store
@@ -93,8 +92,7 @@ async def drain(origin: Origin, vault: Vault, *, seen_days: float, told: Told) -
         Roster(origin.store.engine, vault, now_ms=now_ms),
         Admission(origin.store.engine, seen_days=seen_days, announces=False),
         now_ms=now_ms,
-        hand_over=_to_nobody,
-        room=_always,
+        then=Nobody(),  # the new installation delivers
         say=structlog.get_logger().info,
         metrics=RouterMetrics(CollectorRegistry()),
     )
@@ -106,11 +104,3 @@ async def drain(origin: Origin, vault: Vault, *, seen_days: float, told: Told) -
             await asyncio.sleep(_LOOK_S)
             left = await undrained(origin.store.engine, origin.log.log_id, ends)
         router.stop()
-
-
-def _to_nobody(_: Sequence[Admitted]) -> None:
-    """Nothing is delivered: the new installation does that."""
-
-
-async def _always() -> None:
-    """There is room."""

@@ -29,7 +29,7 @@ from eventlog.metrics import observing
 from ingest.catalogue import catalogue
 from router.loops import LoopLimits
 from router.metrics import RouterMetrics
-from router.service import Router
+from router.service import Nobody, Router
 from runtime.clock import now_ms
 from runtime.collecting import settle
 from runtime.curation import curation_of
@@ -49,7 +49,6 @@ from runtime.topics import Topics, families_of
 from runtime.upkeep import conservation_gauge, keep_to_retention, tend_store
 from schemas.config import DEFAULT_TEAM
 from schemas.errors import BadSetting
-from schemas.invocation import Admitted
 from schemas.outcomes import OWN
 from store.admission import WORK, Admission
 from store.ledger import Ledger
@@ -235,8 +234,7 @@ async def _plan_router(plan: Plan) -> None:
         Roster(engine, house.vault, now_ms=now_ms),
         admission,
         now_ms=now_ms,
-        hand_over=dispatcher.offer if dispatcher else _to_nobody,
-        room=dispatcher.room if dispatcher else _always,
+        then=dispatcher or Nobody(),
         say=_say.info,
         metrics=RouterMetrics(),
     )
@@ -318,7 +316,7 @@ def _running_desk(plan: Plan, bound: str, *, nudge: Callable[[], None]) -> Desk:
         house.store,
         house.vault,
         client=house.client,
-        hand_over=dispatcher.offer if dispatcher else _to_nobody,
+        hand_over=(dispatcher or Nobody()).offer,
         ingest_url=str(settings.ingest_url or plan.ingest_url or local_url(settings.ingest_bind)),
         api_url=str(settings.api_url or bound),
         nudge=nudge,
@@ -331,14 +329,6 @@ def _wake(dispatcher: Dispatcher, payload: str) -> None:
         dispatcher.wake_shards(map(int, payload.split(",")))
     else:
         dispatcher.wake()
-
-
-def _to_nobody(_: Sequence[Admitted]) -> None:
-    """The dispatcher is another process: it is woken by the store."""
-
-
-async def _always() -> None:
-    """There is room."""
 
 
 class _Worker:

@@ -86,9 +86,13 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """An invocation that is now in the ledger.  `ahead` is how many unfinished ones of its lane came before it."""
+    """An invocation that is now in the ledger.
+
+    `ahead` is how many unfinished ones of its lane came before it; `is_open`: the row of its first attempt is written with it.
+    """
 
     invocation: Invocation
     event: Event
     data: object
     ahead: int
+    is_open: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -13,17 +14,21 @@ from schemas.errors import FencedOut
 from schemas.event import Event
 from schemas.ids import EVENT, digest_id, invocation_id
 from schemas.invocation import Admitted, Invocation, Planned, State
+from schemas.ledger import Opening
 from schemas.topics import Place, Record
 from store.bodies import KEEP_BODY, Compressor, digest_of
 from store.engine import AddNew, Call, Change, Each, Engine, Notify, Put, Script, fetch
 from store.folding import folded_before, without_duplicates
+from store.moves import ADMITTED, begun_with
 from store.prepared import Bulk, Prepared, among
+from store.shards import epochs_of
 from store.tables import cursors, deaths, events, invocations, lanes, rejected, seen
 from store.texts import kept
 
 WORK = "work"  # the channel on which the owners of shards hear of new work; its payload names the shards
 DAY_MS = 86_400_000
 SEEN_DAYS = 35
+NO_OPENINGS: Mapping[str, Opening] = MappingProxyType({})
 
 _CURSORS = Prepared(
     select(cursors.c.topic, cursors.c.partition, cursors.c.position).where(cursors.c.log_id == bindparam("log")), "log"
@@ -67,11 +72,7 @@ _EVENTS = Bulk(
     *("appended_ms", "admitted_ms", "topic", "partition", "position", "envelope", "pointer", "body_digest", "flags"),
     *("replay_id", "invocations"),
 )
-_INVOCATIONS = Bulk(
-    invocations,
-    *("id", "team", "event_id", "subscription_uid", "subscription", "generation", "agent", "shard", "lane", "ordering_key"),
-    *("ordering", "state", "created_ms", "due_ms", "replay_id"),
-)
+_INVOCATIONS = Bulk(invocations, *ADMITTED)
 _LANES = Bulk(
     lanes,
     *("id", "team", "subscription_uid", "agent", "shard", "due_ms", "queued"),
@@ -121,12 +122,21 @@ class Admission:
         return {place: position for place, position in found.items() if place in wanted}
 
     async def admit(
-        self, log_id: str, place: Place, *, first: int, after: int, plans: Sequence[Planned], now_ms: int
+        self,
+        log_id: str,
+        place: Place,
+        *,
+        first: int,
+        after: int,
+        plans: Sequence[Planned],
+        now_ms: int,
+        openings: Mapping[str, Opening] = NO_OPENINGS,
     ) -> list[Admitted]:
         """Move the cursor from `first` to `after`, keep the events that are new, queue their invocations.
 
-        Returns the invocations that were queued, in order; those that a subscription's dedup folds are not.  Raises `FencedOut`
-        where the cursor was elsewhere.
+        Returns the invocations that were queued, in order; those that a subscription's dedup folds are not.  Those of
+        `openings` that find their lane empty, and whose shard is still ours, begin with their first attempt open: one commit
+        for both.  Raises `FencedOut` where the cursor was elsewhere.
         """
 
         def script() -> Script[list[Admitted]]:
@@ -134,7 +144,7 @@ class Admission:
                 yield AddNew(_MAKE, [(log_id, place.topic, place.partition, after)])
             ):
                 raise FencedOut(f"the cursor of {place.topic}/{place.partition} is not at {first}: another router was here")
-            return (yield from self._keep(place, plans, now_ms))
+            return (yield from self._keep(place, plans, now_ms, openings))
 
         return await self._engine.write(script)
 
@@ -174,7 +184,9 @@ class Admission:
 
         await self._engine.write(script)
 
-    def _keep(self, place: Place, plans: Sequence[Planned], now_ms: int) -> Script[list[Admitted]]:
+    def _keep(
+        self, place: Place, plans: Sequence[Planned], now_ms: int, openings: Mapping[str, Opening]
+    ) -> Script[list[Admitted]]:
         window_ms = self._window_ms
         identities = {plan.event.id: now_ms + (plan.event.identity_window_ms or window_ms) for plan in plans}
         new = {row[0] for row in (yield AddNew(_SEEN, sorted(identities.items())))}
@@ -202,20 +214,32 @@ class Admission:
                 fresh[number] = replace(plan, invocations=tuple(_clean_invocation(each) for each in plan.invocations))
         yield Put(KEEP_BODY, self._compressor.rows(bodies, now_ms=now_ms))
         yield Put(_EVENTS, rows)
-        return (yield from self._queue([(plan, invocation) for plan in fresh for invocation in plan.invocations]))
+        return (yield from self._queue([(plan, invocation) for plan in fresh for invocation in plan.invocations], openings))
 
-    def _queue(self, wanted: Sequence[tuple[Planned, Invocation]]) -> Script[list[Admitted]]:
+    def _queue(
+        self, wanted: Sequence[tuple[Planned, Invocation]], openings: Mapping[str, Opening] = NO_OPENINGS
+    ) -> Script[list[Admitted]]:
         """Part of a script: lanes first, since their locks make `seq` the order within each; then the invocations."""
+        epochs = yield from epochs_of({opening.shard for opening in openings.values()})  # shards are locked before lanes
         wanted = yield from without_duplicates(wanted)
         if not wanted:
             return []
         ahead = yield from _lengthen(invocation for _, invocation in wanted)
-        admitted = []
+        admitted: list[Admitted] = []
+        rows: list[tuple[object, ...]] = []
+        begun: list[tuple[Opening, tuple[object, ...]]] = []
         for plan, invocation in wanted:
             before = ahead[invocation.lane]
             ahead[invocation.lane] = before + 1
-            admitted.append(Admitted(invocation, plan.event, plan.data, before))
-        yield Put(_INVOCATIONS, [_invocation_row(invocation) for _, invocation in wanted])
+            opening = openings.get(invocation.id) if not before else None
+            if opening is not None and epochs.get(opening.shard) == opening.epoch:
+                begun.append((opening, _invocation_row(invocation, State.RUNNING)))
+                admitted.append(Admitted(invocation, plan.event, plan.data, before, is_open=True))
+            else:
+                rows.append(_invocation_row(invocation))
+                admitted.append(Admitted(invocation, plan.event, plan.data, before))
+        yield from begun_with(begun)  # each is the first of its lane, so it comes before what the lane gets now
+        yield Put(_INVOCATIONS, rows)
         if self._announces:
             yield Notify(WORK, ",".join(map(str, sorted({invocation.shard for _, invocation in wanted}))))
         return admitted
@@ -254,7 +278,7 @@ def _lengthen(wanted: Iterable[Invocation]) -> Script[dict[str, int]]:
     return {lane: queued - counts[lane] for lane, queued in (yield AddNew(_LANES, rows))}
 
 
-def _invocation_row(planned: Invocation) -> tuple[object, ...]:
+def _invocation_row(planned: Invocation, state: State = State.QUEUED) -> tuple[object, ...]:
     return (
         planned.id,
         planned.team,
@@ -267,7 +291,7 @@ def _invocation_row(planned: Invocation) -> tuple[object, ...]:
         planned.lane,
         planned.ordering_key,
         planned.order.value,
-        State.QUEUED.value,
+        state.value,
         planned.created_ms,
         planned.due_ms,
         planned.replay_id,

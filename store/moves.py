@@ -16,7 +16,7 @@ from sqlalchemy import bindparam, delete, exists, select, update
 from schemas.invocation import END_STATES, State
 from schemas.ledger import Opening, Settlement
 from schemas.times import iso
-from store.engine import Call, Change, Each, Notify, Put, Script
+from store.engine import AddNew, Call, Change, Each, Notify, Put, Script
 from store.heads import ZERO
 from store.prepared import Bulk, Prepared, among
 from store.sent import SENT_BODY, SENT_NAMES, packed
@@ -47,6 +47,11 @@ _FOR_OPENING = Prepared(
     .with_for_update(),
     "ids",
 )
+ADMITTED = (
+    *("id", "team", "event_id", "subscription_uid", "subscription", "generation", "agent", "shard", "lane", "ordering_key"),
+    *("ordering", "state", "created_ms", "due_ms", "replay_id"),
+)  # what admission writes of an invocation
+_BEGUN = Bulk(invocations, *ADMITTED, "attempts", then="RETURNING id, seq")
 _ATTEMPTS = Bulk(attempts, "invocation_seq", "number", "started_ms", "deadline_ms", "owner", "epoch")
 _RUN = Prepared(
     update(invocations)
@@ -195,11 +200,23 @@ def opened(openings: Sequence[Opening]) -> Script[list[bool]]:
         )
         answers.append(is_open)
         if is_open and row is not None:
-            new.append((row[1], opening.number, opening.started_ms, opening.deadline_ms, opening.owner, opening.epoch))
+            new.append(_attempt_row(opening, row[1]))
             runs.append((opening.number, row[1]))
     yield Put(_ATTEMPTS, new)
     yield Each(_RUN, runs)
     return answers
+
+
+def begun_with(begun: Sequence[tuple[Opening, tuple[Any, ...]]]) -> Script[None]:
+    """Part of admission: write new invocations (rows as `ADMITTED` names them, running) with their first attempts."""
+    if not begun:
+        return
+    seqs = dict((yield AddNew(_BEGUN, [(*row, opening.number) for opening, row in begun])))
+    yield Put(_ATTEMPTS, [_attempt_row(opening, seqs[opening.invocation_id]) for opening, _ in begun])
+
+
+def _attempt_row(opening: Opening, seq: int) -> tuple[Any, ...]:
+    return (seq, opening.number, opening.started_ms, opening.deadline_ms, opening.owner, opening.epoch)
 
 
 def moved(moves: Sequence[Move]) -> Script[list[bool]]:

@@ -33,7 +33,8 @@ GROUP_S = 0.02  # a group takes no further script after this long
 READERS = 3
 MAX_READS = 1024
 READ_S = 30.0  # a reading statement is interrupted after this long
-CHECKPOINT_CHANGES = 4000  # rows changed between two checkpoints
+CHECKPOINT_CHANGES = 500  # rows changed since the last checkpoint, when nobody waits: small ones are short
+CHECKPOINT_LATEST_CHANGES = 8000
 RESTART_PAGES = 32_768  # a WAL of 128 MiB: wait for the readers, so that it begins anew
 
 
@@ -198,7 +199,7 @@ class SqliteEngine:
             if ask is None:
                 break
             self._serve(connection, ask)
-            if connection.total_changes - changes > CHECKPOINT_CHANGES:
+            if connection.total_changes - changes > (CHECKPOINT_CHANGES if self._queue.empty() else CHECKPOINT_LATEST_CHANGES):
                 changes = self._checkpoint(connection)
         self._checkpoint(connection)
         with suppress(sqlite3.Error):

@@ -37,7 +37,7 @@ class Admissions:
     async def cursors(self, log_id, places):
         return {place: self.positions[place] for place in places if place in self.positions}
 
-    async def admit(self, log_id, place, *, first, after, plans, now_ms):
+    async def admit(self, log_id, place, *, first, after, plans, now_ms, openings=None):
         if self.fail_next:
             self.fail_next -= 1
             raise StoreUnavailable

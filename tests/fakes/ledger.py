@@ -61,13 +61,17 @@ class FakeLedger:
 
     # The router's side
 
-    def admit(self, invocation: Invocation, event: object, data: object = None) -> Admitted:
+    def admit(self, invocation: Invocation, event: object, data: object = None, opening: Opening | None = None) -> Admitted:
         assert invocation.id not in self.rows, "an invocation is admitted once"
         lane = self.lanes.setdefault(invocation.lane, [])
         ahead = len(lane)
-        self.rows[invocation.id] = Row(invocation, event, due_ms=invocation.due_ms)
+        row = self.rows[invocation.id] = Row(invocation, event, due_ms=invocation.due_ms)
         lane.append(invocation.id)
-        return Admitted(invocation, event, data, ahead)
+        is_open = opening is not None and not ahead and self.shards[opening.shard].epoch == opening.epoch
+        if opening is not None and is_open:
+            row.state, row.attempts = State.RUNNING, opening.number
+            row.opened[opening.number] = opening
+        return Admitted(invocation, event, data, ahead, is_open)
 
     # dispatcher.ports.Ledger
 

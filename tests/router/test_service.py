@@ -48,9 +48,18 @@ class House:
         self.open = asyncio.Event()
         self.open.set()
         self.router = Router(
-            self.log, self.rules, self.store, now_ms=lambda: 1000, hand_over=self.handed.extend, room=self.open.wait,
+            self.log, self.rules, self.store, now_ms=lambda: 1000, then=self,
             say=lambda name, **fields: self.said.append((name, fields)), metrics=RouterMetrics(self.registry),
         )  # fmt: skip
+
+    def reserve(self, plans) -> dict:
+        return {}
+
+    def offer(self, admitted, reserved=None) -> None:
+        self.handed.extend(admitted)
+
+    async def room(self) -> None:
+        await self.open.wait()
 
     def counted(self, outcome: str) -> float:
         return self.registry.get_sample_value("nightbell_route_events_total", {"outcome": outcome})

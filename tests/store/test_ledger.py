@@ -376,3 +376,39 @@ async def test_a_replayed_event_names_its_replay(desk: Desk) -> None:
     (head,) = await desk.due()
 
     assert (head.event.replayid, head.invocation.replay_id) == ("rpl_1", "rpl_1")
+
+
+async def test_a_first_attempt_is_opened_with_its_admission(desk: Desk) -> None:
+    first, second, other = a_plan("a", key="k"), a_plan("b", key="k", position=1), a_plan("c", key="m", position=2)
+    openings = {plan.invocations[0].id: an_opening(plan.invocations[0]) for plan in (first, second)}
+    openings[other.invocations[0].id] = an_opening(other.invocations[0], epoch=7)
+
+    admitted = await desk.admission.admit(
+        LOG, PLACE, first=0, after=3, plans=[first, second, other], now_ms=NOW, openings=openings
+    )
+
+    assert [one.is_open for one in admitted] == [True, False, False], "the second waits for its lane, the third is not ours"
+    assert await desk.rows(select(invocations.c.state, invocations.c.attempts).order_by(invocations.c.seq)) == [
+        ("running", 1),
+        ("queued", 0),
+        ("queued", 0),
+    ]
+    assert await desk.rows(select(attempts.c.number, attempts.c.started_ms, attempts.c.deadline_ms, attempts.c.owner)) == [
+        (1, NOW, NOW + 30_000, "me")
+    ]
+    (head,) = await desk.due()
+    assert head.invocation.id == other.invocations[0].id
+    assert await desk.ledger.settle(a_settlement(first.invocations[0]))
+    assert await desk.ledger.open(an_opening(second.invocations[0]))
+    assert await desk.rows(select(lanes.c.queued).order_by(lanes.c.id)) == [(1,), (1,)]
+
+
+async def test_an_event_that_is_known_opens_nothing(desk: Desk) -> None:
+    plan = a_plan("a")
+    openings = {plan.invocations[0].id: an_opening(plan.invocations[0])}
+    await desk.admission.admit(LOG, PLACE, first=0, after=1, plans=[plan], now_ms=NOW)
+
+    again = await desk.admission.admit(LOG, PLACE, first=1, after=2, plans=[plan], now_ms=NOW, openings=openings)
+
+    assert again == []
+    assert await desk.rows(select(attempts.c.number)) == []
