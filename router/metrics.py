@@ -25,6 +25,9 @@ class RouterMetrics:
         self.fenced = Counter(
             "nightbell_route_fenced_total", "Batches dropped: another router moved the cursor", registry=registry
         )
+        self.lost = Gauge(
+            "nightbell_route_cursors_lost", "Partitions that are not read: their cursor is outside the log", registry=registry
+        )
         self.retries = Counter("nightbell_route_admit_retries_total", "Admissions tried again", registry=registry)
         self.rules = Gauge("nightbell_rules", "Subscriptions that plan", registry=registry)
         self.broken_rules = Gauge(

@@ -17,7 +17,7 @@ from router.metrics import RouterMetrics
 from router.plan import plan
 from router.ports import Admission, NextStage, Rulebook
 from router.ruleset import Ruleset, build_ruleset
-from schemas.errors import Busy, DamagedRecord, FencedOut
+from schemas.errors import Busy, CursorLost, DamagedRecord, FencedOut
 from schemas.event import Event, from_headers
 from schemas.invocation import Admitted, Planned
 from schemas.ledger import Opening
@@ -70,7 +70,13 @@ class Router:
         self._reader: Reader | None = None
         self._stopping = asyncio.Event()
         self._topics: dict[str, None] = {}
-        self.is_ready = False
+        self._lost: set[Place] = set()  # assigned to us, with a cursor outside the log
+        self._is_reading = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether everything that is assigned to us is read."""
+        return self._is_reading and not self._lost
 
     @property
     def rules(self) -> Ruleset:
@@ -97,7 +103,7 @@ class Router:
 
     def stop(self) -> None:
         """Read no more; `run` returns when what was read is admitted."""
-        self.is_ready = False
+        self._is_reading = False
         self._stopping.set()
 
     def watch(self, topics: Sequence[str]) -> None:
@@ -137,7 +143,7 @@ class Router:
                 for loop in loops:
                     loop.cancel()
         finally:
-            self.is_ready = False
+            self._is_reading = False
             self._reader = None
             self._runs.clear()
             await reader.aclose()
@@ -162,17 +168,21 @@ class Router:
     async def _start(self, places: Sequence[Place]) -> Mapping[Place, int]:
         for place in places:
             self._runs.pop(place, None)
+        self._mark_lost(set())  # an assignment is whole: what is lost is told anew
         return await self._admission.cursors(self._log.log_id, places)
 
     async def _read(self, reader: Reader, group: asyncio.TaskGroup) -> None:
         slots = asyncio.Semaphore(_BATCHES_AT_ONCE)
-        self.is_ready = True
+        self._is_reading = True
         while True:
             await self._then.room()
             try:
                 batch = await reader.next()
             except DamagedRecord as exc:
                 await self._step_over(exc, reader)
+                continue
+            except CursorLost as exc:
+                self._rest(exc)
                 continue
             except Busy as exc:
                 self._say("router_waits", error=exc.code, detail=exc.detail)
@@ -184,6 +194,20 @@ class Router:
             await slots.acquire()
             task = group.create_task(self._route(batch, run, reader))
             task.add_done_callback(lambda _: slots.release())
+
+    def _rest(self, exc: CursorLost) -> None:
+        """Leave this place where it is, loudly: records between its cursor and the log are gone, and people must know which.
+
+        The reader holds it back; the other places go on.
+        """
+        self._mark_lost(self._lost | {Place(str(exc.fields["topic"]), int(exc.fields["partition"] or 0))})
+        self._say(
+            "cursor_lost", error=exc.code, detail=exc.detail, topic=exc.fields["topic"], partition=exc.fields["partition"]
+        )
+
+    def _mark_lost(self, places: set[Place]) -> None:
+        self._lost = places
+        self._metrics.lost.set(len(places))
 
     async def _step_over(self, exc: DamagedRecord, reader: Reader) -> None:
         """Set a record aside whose stored bytes are damaged: nothing can be read from it, and the rest must go on."""

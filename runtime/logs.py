@@ -68,6 +68,7 @@ EVENTS = frozenset(
         "rules_loaded",
         "rules_not_loaded",
         "router_fenced",
+        "cursor_lost",
         "record_failed",
         "record_set_aside",
         "topics_not_made",

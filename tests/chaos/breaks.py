@@ -64,8 +64,82 @@ def retries_in_memory() -> None:
     Ledger.settle = forgetful
 
 
+def dedup_in_memory() -> None:
+    """What was delivered before is known only as long as the process lives; then it is news."""
+    from store import admission
+
+    keep = admission.Admission._keep
+    met: set[str] = set()
+
+    def kept(self, place, plans, now_ms):
+        result = yield from keep(self, place, plans, now_ms)
+        met.update(plan.event.id for plan in plans)
+        return result
+
+    def forgotten(identities, new, now_ms):
+        yield from ()
+        return set(identities) - new - met
+
+    admission.Admission._keep = kept
+    admission._expired = forgotten
+
+
+def lanes_off() -> None:
+    """Every invocation is its own lane, whatever its subscription asks for."""
+    from router import service
+
+    plan = service.plan
+
+    def planned(*args, **more):
+        made = plan(*args, **more)
+        return replace(made, invocations=tuple(replace(each, lane=each.id) for each in made.invocations))
+
+    service.plan = planned
+
+
+def acks_one() -> None:
+    """The leader alone acknowledges."""
+    from eventlog import kafka
+
+    make = kafka.AIOKafkaProducer
+
+    def hasty(**options):
+        return make(**options | {"acks": 1, "enable_idempotence": False})
+
+    kafka.AIOKafkaProducer = hasty
+
+
+def producer_kept() -> None:
+    """A producer that failed goes on, with a sequence number spent on a batch that the broker never saw."""
+    from eventlog.kafka import KafkaLog
+
+    KafkaLog._retire = lambda self, producer, reason: None
+
+
+def epoch_not_checked() -> None:
+    """Attempts are recorded for whoever has made them."""
+    from store import moves
+
+    class Every:
+        __hash__ = object.__hash__
+
+        def __eq__(self, other):
+            return True
+
+        def get(self, _shard):
+            return self
+
+    def epochs(_wanted):
+        yield from ()
+        return Every()
+
+    moves.epochs_of = epochs
+
+
 BREAKS = {
-    "acknowledge_before_durable": acknowledge_before_durable,
-    "cursor_before_rows": cursor_before_rows,
-    "retries_in_memory": retries_in_memory,
-}
+    made.__name__: made
+    for made in (
+        acknowledge_before_durable, cursor_before_rows, retries_in_memory, dedup_in_memory, lanes_off, acks_one, producer_kept,
+        epoch_not_checked,
+    )
+}  # fmt: skip

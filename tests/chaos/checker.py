@@ -5,7 +5,7 @@
     agent    one line per call, before it is answered: {"invocation", "event", "subscription", "context": {"ring","key","seq"},
              "attempt", "status", "start", "end"}
     store    {"events": [{"id", "deliveryid"}], "invocations": [{"id", "event_id", "subscription", "subscription_uid", "state"}],
-             "attempts": [{"invocation_id", "number", "outcome"}]}
+             "attempts": [{"invocation_id", "number", "outcome"}], "zombies": [what a trigger in the database saw: optional]}
 
 The driver never sends a key's seq n+1 before n was acknowledged, so the order of the log per key is known.
 """
@@ -44,6 +44,8 @@ def check(*, sent: Iterable[dict], acked: Iterable[dict], agent: Iterable[dict],
     _ordered(verdict, calls)
     _single(verdict, calls, store)
     _complete(verdict, calls, store)
+    for line in store.get("zombies", []):
+        verdict.fault("I3 fencing", f"who no longer owned the shard wrote: {line}")
     verdict.figures |= {"sent": len(sent_rings), "acked": len(acked_rings), "calls": len(calls), "events": len(store["events"])}
     return verdict
 

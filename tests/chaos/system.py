@@ -11,6 +11,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import time
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ version: 1
 sources:
   github-chaos: {{provider: github, secrets: ["{source_secret}"]}}
 agents:
-  sink: {{url: "http://127.0.0.1:{agent_port}/sink", secret: "{agent_secret}", allow_private: true, max_concurrency: 32, timeout_s: 5}}
+  sink: {{url: "http://127.0.0.1:{agent_port}/sink", secret: "{agent_secret}", allow_private: true, max_concurrency: 32, timeout_s: {timeout_s}}}
 subscriptions:
   all: &all
     agent: sink
@@ -44,6 +45,11 @@ subscriptions:
     retry: {{max_attempts: 50, first_delay: 200ms, max_delay: 1s}}
 """
 
+PROGRESS = (
+    "select (select count(*) from events) as events, "
+    "(select count(*) from invocations where state in ('queued','running','accepted','waiting')) as open"
+)
+
 
 def free_port() -> int:
     with socket.socket() as sock:
@@ -58,18 +64,29 @@ class System:
     folder: Path
     launcher: list[str] = field(default_factory=lambda: [NIGHTBELL])
     env: dict[str, str] = field(default_factory=dict)
+    timeout_s: float = 5  # what agents are given to answer
     roles: tuple[str, ...] = ("all",)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.ingest_port, self.api_port, self.agent_port = free_port(), free_port(), free_port()
         self.config = self.folder / "nightbell.yaml"
-        self.config.write_text(
-            CONFIG.format(source_secret=SOURCE_SECRET, agent_secret=AGENT_SECRET, agent_port=self.agent_port)
-        )
+        self.config.write_text(self.filled(CONFIG))
+        self._read_to = self._calls = 0
         self.process: subprocess.Popen | None = None
         self.agent: subprocess.Popen | None = None
         self.starts = 0
+
+    def filled(self, text: str) -> str:
+        """A configuration of ours with its secrets, ports and times."""
+        return text.format(
+            source_secret=SOURCE_SECRET, agent_secret=AGENT_SECRET, agent_port=self.agent_reached_at, timeout_s=self.timeout_s
+        )
+
+    @property
+    def agent_reached_at(self) -> int:
+        """The port under which Nightbell finds the agent."""
+        return self.agent_port
 
     @property
     def environment(self) -> dict[str, str]:
@@ -135,7 +152,8 @@ class System:
         except OSError:
             return False
 
-    async def ready(self, within_s: float = 30) -> None:
+    async def ready(self, within_s: float = 120) -> None:
+        """Until it says so itself.  The time is a bound for a start that hangs: a busy machine takes what it takes."""
         deadline = asyncio.get_running_loop().time() + within_s
         while not await asyncio.to_thread(self.is_ready):
             if self.process is not None and self.process.poll() is not None:
@@ -152,7 +170,8 @@ class System:
         return done
 
     def rows(self, sql: str) -> list[dict]:
-        with contextlib.closing(sqlite3.connect(f"file:{self.folder}/data/store.db?mode=ro", uri=True)) as connection:
+        path = Path(self.environment["NIGHTBELL_DATA_DIR"]) / "store.db"
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(sql)]
 
@@ -170,9 +189,29 @@ class System:
             ),
         }
 
-    def open_invocations(self) -> int:
-        sql = "select count(*) as n from invocations where state in ('queued','running','accepted','waiting')"
-        return self.rows(sql)[0]["n"]
+    async def settled(self, patience_s: float = 60) -> bool:
+        """Wait until nothing is open and nothing new came for a while; whether that came before all stood still."""
+        quiet, before, since = 0, None, time.monotonic()
+        while quiet < 4:
+            await asyncio.sleep(0.2)
+            found = self.rows(PROGRESS)[0] | {"calls": self.calls()}
+            quiet = quiet + 1 if not found["open"] and found == before else 0
+            if found != before:
+                before, since = found, time.monotonic()
+            elif found["open"] and time.monotonic() - since > patience_s:
+                return False
+        return True
+
+    def calls(self) -> int:
+        """How many calls the agents' ledger has, by reading only what is new in it."""
+        path = self.folder / "agent.jsonl"
+        if path.exists():
+            with path.open("rb") as file:
+                file.seek(self._read_to)
+                new = file.read()
+            self._read_to += len(new)
+            self._calls += new.count(b"\n")
+        return self._calls
 
     def ledger(self, name: str) -> list[dict]:
         path = self.folder / f"{name}.jsonl"

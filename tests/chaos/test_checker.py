@@ -70,6 +70,7 @@ def test_a_repeated_call_with_the_same_id_is_allowed_and_counted():
         (lambda r: r["agent"][0].update(start=15.0, end=16.0), "I3"),
         (lambda r: r["agent"][0].update(end=10.5), "I3"),
         (lambda r: r["store"]["invocations"].append(dict(r["store"]["invocations"][0], id="inv_two")), "I4"),
+        (lambda r: r["store"].update(zombies=[{"what": "settled"}]), "I3 fencing"),
         (lambda r: r["store"]["events"].append(dict(r["store"]["events"][0], id="evt_two")), "I4"),
         (lambda r: r["agent"].append(dict(r["agent"][2], invocation="inv_other", start=30.0, end=31.0)), "I5"),
         (lambda r: r["store"]["attempts"].pop(0), "I7"),

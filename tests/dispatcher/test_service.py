@@ -375,6 +375,22 @@ async def test_when_the_lease_cannot_be_renewed_everything_stops_before_it_ends(
 
 
 @virtually
+async def test_a_store_that_is_slow_to_grant_shards_is_waited_for(world: World) -> None:
+    granted = world.ledger.hold_shards
+
+    async def slowly(*args: Any, **more: Any) -> Any:
+        await asyncio.sleep(2)  # a lease of sixty seconds is worth that
+        return await granted(*args, **more)
+
+    world.ledger.hold_shards = slowly  # type: ignore[method-assign]
+    async with Running(world.dispatcher()) as dispatcher:
+        dispatcher.offer([world.admit("bugs", "k")])
+        await until(lambda: not world.ledger.unfinished, within_s=20)
+
+    assert len(world.caller.ids("triage")) == 1
+
+
+@virtually
 async def test_orderless_invocations_run_side_by_side(world: World) -> None:
     world.roster.subscription("bugs", "triage", order=Order.NONE)
     async with Running(world.dispatcher()) as dispatcher:

@@ -182,6 +182,29 @@ async def test_another_routers_cursor_is_believed():
     assert [item.data["n"] for item in house.handed] == [1, 3]
 
 
+async def test_a_cursor_outside_the_log_is_told_and_left_there_and_the_other_places_go_on():
+    house = House()
+    await house.log.start()
+    await house.log.ensure({TOPIC: 2})
+    lost, other = await house.log.places(TOPIC)
+    house.store.positions[lost] = 99
+    async with running(house):
+        await house.until(lambda: house.said and any(name == "cursor_lost" for name, _ in house.said))
+        number = 1
+        while not house.handed:
+            await house.log.append([draft(event(number, key=f"k{number}"))])
+            await asyncio.sleep(0.005)
+            number += 1
+        was_ready = house.router.is_ready
+
+    told = [fields for name, fields in house.said if name == "cursor_lost"]
+    assert [(fields["topic"], fields["partition"]) for fields in told] == [(lost.topic, lost.partition)]
+    assert "outside the log" in told[0]["detail"]
+    assert not was_ready
+    assert house.store.positions[lost] == 99
+    assert house.store.positions[other] > 0
+
+
 async def test_changed_rules_are_in_force_once_noticed():
     house = House(rule("stripe."))
     async with running(house):

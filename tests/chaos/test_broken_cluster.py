@@ -1,0 +1,68 @@
+"""Builds that are broken on purpose, on Kafka and PostgreSQL: each must be found out by the checker that passes the good one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.checker import Verdict
+from tests.chaos.cluster import launcher_of
+from tests.chaos.scene import Scene, ended, judged, scene
+
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.timeout(600)]
+
+
+async def kill_routers(found: Scene) -> None:
+    for member in found.system.roles_running * 2:
+        await found.kill(member)
+        await asyncio.sleep(1.5)
+
+
+async def freeze_with_calls_under_way(found: Scene) -> None:
+    """Its calls are answered while it stands still, and its shards move on: thawed, it wants to write the answers down."""
+    frozen, _ = found.system.roles_running
+    await found.freeze_past_their_lease(frozen, frozen)
+    await asyncio.sleep(2)
+
+
+async def broker_away(found: Scene) -> None:
+    await found.restart_broker(down_s=6)  # longer than a batch may wait
+    await asyncio.sleep(6)
+
+
+SLOW_AGENT = {"delay_ms": 1500, "timeout_s": 20, "keys": 24}
+BUILDS: dict[str, tuple[Callable[[Scene], Awaitable[None]], dict, str]] = {
+    "cursor_before_rows": (kill_routers, {}, "I1 durability"),
+    "epoch_not_checked": (freeze_with_calls_under_way, SLOW_AGENT, "I3 fencing"),
+    "producer_kept": (broker_away, {}, "I1 durability"),
+}
+
+
+async def run_broken(folder: Path, how: str, broker, postgres) -> Verdict:
+    act, options, _ = BUILDS[how]
+    async with scene(folder, broker, postgres, counts={"all": 2}, launcher=launcher_of(how), **options) as found:
+        await act(found)
+        found.driver.stopping.set()
+        await found.system.settled(8)
+        return await ended(found)
+
+
+@pytest.mark.parametrize("how", BUILDS)
+async def test_the_checker_finds_fault_with_a_broken_build(tmp_path: Path, broker, postgres, how: str):
+    verdict = await run_broken(tmp_path, how, broker, postgres)
+
+    print(how, verdict.figures, len(verdict.faults), verdict.faults[:2])
+    assert any(fault.startswith(BUILDS[how][2]) for fault in verdict.faults), f"the build with {how} passed: {verdict.faults}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", BUILDS)
+async def test_the_good_build_passes_where_the_broken_one_fails(tmp_path: Path, broker, postgres, how: str):
+    act, options, _ = BUILDS[how]
+    async with scene(tmp_path, broker, postgres, counts={"all": 2}, **options) as found:
+        await act(found)
+        await found.still_flows()
+        await judged(found)
