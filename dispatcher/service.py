@@ -216,8 +216,8 @@ class Dispatcher:
         """Renew the leases three times in each; where that fails until they have run out, let go of everything at once."""
         while True:
             asked_at_s = self._clock.boot_s()
-            # What is held must be let go in time.  Who holds nothing waits as long as a lease would be worth having: a store that
-            # is slow today would else give it none.
+            # What is held must be let go in time.  Who holds nothing waits as long as a lease would be worth having: a store
+            # that is slow today would else give it none.
             patience_s = self._tenure.remaining_s() if self._tenure.epochs else self._tenure.lease_s / 2
             try:
                 async with asyncio.timeout(max(patience_s, _FIRST_PAUSE_S)):
