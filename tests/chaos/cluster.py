@@ -24,6 +24,7 @@ from tests.chaos.system import AGENT_SECRET, CONFIG, PROGRESS, ROOT, System, fre
 
 ROLES = ("ingest", "router", "dispatcher", "api")
 LEASE_S = 3.0
+PARTITIONS = 4
 WITNESS = """
 create schema witness;
 create table witness.zombies (at timestamptz default clock_timestamp(), what text, owner text, epoch bigint, epoch_now bigint,
@@ -178,7 +179,7 @@ class ClusterSystem(System):
             "NIGHTBELL_STORE_URL": self.store_url,
             "NIGHTBELL_MASTER_KEY": self.master_key,
             "NIGHTBELL_TOPIC_PREFIX": self.prefix,
-            "NIGHTBELL_TOPIC_PARTITIONS": "4",
+            "NIGHTBELL_TOPIC_PARTITIONS": str(PARTITIONS),
             "NIGHTBELL_KAFKA_SESSION_TIMEOUT_S": "6",
             "NIGHTBELL_SHARD_LEASE_S": str(LEASE_S),
             "NIGHTBELL_LOG_FORMAT": "json",

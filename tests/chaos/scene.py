@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from tests.chaos.checker import Verdict, check
 from tests.chaos.cluster import LEASE_S, ROLES, ClusterSystem, Role
 from tests.chaos.driver import Driver
+from tests.chaos.seam import LAUNCHER, clear_fault, set_fault
 from tests.chaos.system import EXTRA
 from tests.servers import kafka
 from tests.servers.postgres import PostgresServer, fresh_database
@@ -77,6 +78,16 @@ FAULTS: dict[str, Callable[[Proxy], None]] = {
     "cut": lambda proxy: proxy.cut(),
     "refused": lambda proxy: proxy.refuse(),
 }
+
+
+DATABASE_FAULTS: tuple[dict[str, Any], ...] = (
+    {"at": "statement", "what": "deadlock", "rate": 0.05},
+    {"at": "statement", "what": "lost", "rate": 0.03},
+    {"at": "statement", "what": "late", "rate": 0.1, "delay_s": 0.3},
+    {"at": "commit", "what": "late", "rate": 0.3, "delay_s": 0.3},
+    {"at": "commit", "what": "lost", "rate": 0.1},
+    {"at": "commit", "what": "doubt", "rate": 0.1},
+)
 
 
 class Scene:
@@ -142,6 +153,13 @@ class Scene:
             member.start()
             await self.system.ready(PATIENCE_S, member)
 
+    async def revive(self) -> None:
+        """Start what has died."""
+        dead = [member for member in self.system.roles_running if member.process is None or member.process.poll() is not None]
+        for member in dead:
+            member.start()
+        await self.system.ready(PATIENCE_S, *dead)
+
     # --- servers ---
 
     async def restart_broker(self, *, down_s: float) -> None:
@@ -191,6 +209,39 @@ class Scene:
     @property
     def topic(self) -> str:
         return f"{self.system.prefix}.events.github"
+
+    @property
+    def seam(self) -> Path:
+        """Where the roles read how their SQL driver fails, see `tests.chaos.seam`."""
+        return self.system.folder / "seam.json"
+
+    async def failing_database(self, for_s: float = 1.5) -> None:
+        """Statements and commits fail at random, in every way in which a database fails."""
+        for fault in DATABASE_FAULTS:
+            set_fault(self.seam, **fault)
+            await asyncio.sleep(for_s)
+        clear_fault(self.seam)
+
+    async def killed_at_commits(self) -> None:
+        """Every process that commits is killed just after its fifth one from now, before anybody hears of it."""
+        set_fault(self.seam, what="kill_after", nth=5)
+
+        async def two_died() -> bool:
+            return sum(member.process.poll() is not None for member in self.system.roles_running) >= 2
+
+        await until(two_died, "processes die at their commits", moves=self.count)
+        clear_fault(self.seam)
+        await self.revive()
+
+    async def ends_of(self, topic: str, partitions: int) -> dict[int, int]:
+        """Where each partition ends."""
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.broker.bootstrap)
+        await consumer.start()
+        try:
+            found = await consumer.end_offsets([TopicPartition(topic, number) for number in range(partitions)])
+        finally:
+            await consumer.stop()
+        return {place.partition: end for place, end in found.items()}
 
     async def delete_records(self, partition: int, before: int) -> None:
         """What retention does, now: the partition begins at `before`."""
@@ -249,11 +300,12 @@ def network_of(system_ports: Sequence[int], postgres: PostgresServer, broker: ka
 async def scene(
     folder: Path, broker: kafka.Cluster, postgres: PostgresServer, *,
     keys: int = 12, delay_ms: float = 5, repeats: int = 0, through_proxies: bool = False, is_idle: bool = False,
+    is_seamed: bool = False,
     **system_options: Any,
 ) -> AsyncIterator[Scene]:  # fmt: skip
     """An installation of two of each role (or of what `system_options` say), under load from `keys` keys until the end.
 
-    `is_idle`: the load begins with `start_load`.
+    `is_idle`: the load begins with `start_load`.  `is_seamed`: its SQL driver fails at will.
     """
     database = f"t{uuid4().hex}"
     store_url = await fresh_database(postgres, database)
@@ -267,6 +319,8 @@ async def scene(
             network.ways["dispatcher-agent"] = [proxy]
             return proxy.port
 
+        if is_seamed:
+            system_options |= {"launcher": LAUNCHER, "env": {"NBTEST_SEAM": str(folder / "seam.json")}}
         system = ClusterSystem(folder, log_url=broker.url, store_url=store_url, agent_door=door, **system_options)
         urls = system.ingest_urls
         if through_proxies:

@@ -48,7 +48,7 @@ async def test_webhooks_go_through_every_role_once_in_order_and_are_traced(clust
     await asyncio.sleep(3)
     driver.stopping.set()
     await load
-    await cluster.settled()
+    assert await cluster.settled()
 
     verdict = check(
         sent=cluster.ledger("sent"), acked=cluster.ledger("acked"), agent=cluster.ledger("agent"),
