@@ -21,6 +21,7 @@ from email.utils import formatdate
 from pathlib import Path
 
 Writer = asyncio.StreamWriter
+TLS_HELLO = b"\x16"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
@@ -102,7 +103,12 @@ class BadAgent:
     async def connected(self, reader: asyncio.StreamReader, writer: Writer) -> None:
         with suppress(OSError, asyncio.IncompleteReadError):
             while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                first = await reader.readexactly(1)
+                if first == TLS_HELLO:
+                    writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")  # as web servers answer to TLS on a plain port
+                    writer.close()
+                    return
+                head = (first + await reader.readuntil(b"\r\n\r\n")).decode()
                 lines = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if line)
                 body = json.loads(await reader.readexactly(int(lines["content-length"])))
                 way = head.split(" ")[1].strip("/")

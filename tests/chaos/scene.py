@@ -168,7 +168,7 @@ class Scene:
         before = self.spooled
         await asyncio.to_thread(broker.kill)
         await asyncio.sleep(down_s)
-        await until(self._something_was_spooled(before), "something is spooled while Kafka is away", moves=self.count)
+        await until(self.something_was_spooled(before), "something is spooled while Kafka is away", moves=self.count)
         await asyncio.to_thread(broker.start)
 
     async def freeze_broker(self) -> None:
@@ -176,7 +176,7 @@ class Scene:
         before = self.spooled
         self.broker.brokers[0].freeze()
         try:
-            await until(self._something_was_spooled(before), "something is spooled while Kafka is frozen", moves=self.count)
+            await until(self.something_was_spooled(before), "something is spooled while Kafka is frozen", moves=self.count)
         finally:
             self.broker.brokers[0].thaw()
 
@@ -184,7 +184,7 @@ class Scene:
     def spooled(self) -> float:
         return sum(member.metric("nightbell_spool_events_total") for member in self.system.members_of("ingest"))
 
-    def _something_was_spooled(self, before: float) -> Callable[[], Awaitable[bool]]:
+    def something_was_spooled(self, before: float) -> Callable[[], Awaitable[bool]]:
         async def fact() -> bool:
             return await asyncio.to_thread(lambda: self.spooled) > before
 

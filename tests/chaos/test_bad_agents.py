@@ -25,10 +25,11 @@ from tests.chaos.system import AGENT_SECRET, ROOT, System, free_port
 FIRST_S, MAX_S = 0.4, 4.0  # of the schedule that all of them have
 TIMEOUT_S = 1.5
 KEYS, EVENTS = 3, 2
+HELD_AGE, AGE = "6s", "120s"
 EACH = f"""\
-    pattern: {{type: [{{prefix: github.}}], data: {{key: [{{numeric: ["<", {KEYS}]}}], seq: [{{numeric: ["<", {EVENTS}]}}]}}}}
-    context: {{view: "{{ring: data.ring, key: data.key, seq: data.seq}}"}}
-    retry: {{max_attempts: 4, max_age: 20s, first_delay: {FIRST_S}s, max_delay: {MAX_S}s}}
+    pattern: {{{{type: [{{{{prefix: github.}}}}], data: {{{{key: [{{{{numeric: ["<", {KEYS}]}}}}], seq: [{{{{numeric: ["<", {EVENTS}]}}}}]}}}}}}}}
+    context: {{{{view: "{{{{ring: data.ring, key: data.key, seq: data.seq}}}}"}}}}
+    retry: {{{{max_attempts: 4, max_age: {{age}}, first_delay: {FIRST_S}s, max_delay: {MAX_S}s}}}}
 """
 # way: the first attempt's outcome, the invocation's end, and the wait between the first two attempts, least and most
 SCHEDULE = (0.0, FIRST_S)
@@ -60,7 +61,8 @@ def configuration(port: int, tls_port: int) -> str:
         f'  {way}: {{url: "{url}", secret: "{AGENT_SECRET}", allow_private: true, timeout_s: {TIMEOUT_S}}}\n'
         for way, url in urls.items()
     )
-    subscriptions = "".join(f"  to-{way}:\n    agent: {way}\n{EACH}" for way in urls)
+    ages = dict.fromkeys(urls, AGE) | {"plain-port": HELD_AGE}  # nothing else may end by its age on a slow machine
+    subscriptions = "".join(f"  to-{way}:\n    agent: {way}\n{EACH.format(age=ages[way])}" for way in urls)
     return f"version: 1\nagents:\n{agents}subscriptions:\n{subscriptions}"
 
 

@@ -28,16 +28,10 @@ async def freeze_with_calls_under_way(found: Scene) -> None:
     await asyncio.sleep(2)
 
 
-async def broker_away(found: Scene) -> None:
-    await found.restart_broker(down_s=6)  # longer than a batch may wait
-    await asyncio.sleep(6)
-
-
 SLOW_AGENT = {"delay_ms": 1500, "timeout_s": 20, "keys": 24}
 BUILDS: dict[str, tuple[Callable[[Scene], Awaitable[None]], dict, str]] = {
     "cursor_before_rows": (kill_routers, {}, "I1 durability"),
     "epoch_not_checked": (freeze_with_calls_under_way, SLOW_AGENT, "I3 fencing"),
-    "producer_kept": (broker_away, {}, "I1 durability"),
 }
 
 

@@ -10,12 +10,14 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
 from tests.chaos.cluster import launcher_of
-from tests.chaos.scene import Scene, ended, judged, scene
+from tests.chaos.scene import Scene, ended, judged, scene, until
 from tests.servers import kafka
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.timeout(600)]
 REPLICATED = {"NIGHTBELL_KAFKA_REPLICATION": "3", "NIGHTBELL_KAFKA_MIN_INSYNC_REPLICAS": "2"}
+SINGLE = {"NIGHTBELL_KAFKA_REPLICATION": "1", "NIGHTBELL_KAFKA_MIN_INSYNC_REPLICAS": "1"}
 TWO = {"all": 2}
+BATCH_S = 3.0  # how long a batch may wait for a leader: KafkaConfig.request_timeout_s
 
 
 async def leader_of_most(found: Scene) -> kafka.Broker:
@@ -61,6 +63,35 @@ async def test_the_checker_finds_fault_with_a_leader_that_acknowledges_alone(tmp
         verdict = await ended(found)
 
     print(verdict.figures, len(verdict.faults), verdict.faults[:2])
+    assert any(fault.startswith("I1 durability") and "is no event" in fault for fault in verdict.faults)
+
+
+async def leave_partitions_without_a_leader(found: Scene) -> None:
+    """The only replica of some partitions is away for longer than a batch may wait: the batch fails, and its number is spent."""
+    leader, before = await leader_of_most(found), found.spooled
+    await asyncio.to_thread(leader.kill)
+    await asyncio.sleep(2 * BATCH_S)
+    await until(found.something_was_spooled(before), "something is spooled without a leader", moves=found.count)
+    await asyncio.to_thread(leader.start)
+
+
+@pytest.mark.slow
+async def test_partitions_without_a_leader_for_a_while_go_on_with_a_new_producer(tmp_path: Path, trio, postgres):
+    async with scene(tmp_path, trio, postgres, counts=TWO, env=SINGLE) as found:
+        await leave_partitions_without_a_leader(found)
+        await found.still_flows()
+        await judged(found)
+
+
+async def test_the_checker_finds_fault_with_a_producer_that_is_kept_after_a_failure(tmp_path: Path, trio, postgres):
+    async with scene(tmp_path, trio, postgres, counts=TWO, env=SINGLE, launcher=launcher_of("producer_kept")) as found:
+        await leave_partitions_without_a_leader(found)
+        await asyncio.sleep(2 * BATCH_S)
+        found.driver.stopping.set()
+        await found.system.settled(10)
+        verdict = await ended(found)
+
+    print("producer_kept", verdict.figures, len(verdict.faults), verdict.faults[:2])
     assert any(fault.startswith("I1 durability") and "is no event" in fault for fault in verdict.faults)
 
 
