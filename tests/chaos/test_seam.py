@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -101,6 +102,10 @@ def judged(found: Bench) -> Verdict:
 @pytest.mark.timeout(600)
 async def test_a_disk_that_is_full_late_or_broken_loses_nothing_that_was_promised(tmp_path: Path):
     async with bench(tmp_path) as found:
+        await found.flows()
+        found.system.process.send_signal(signal.SIGSTOP)  # T-10
+        await asyncio.sleep(3)
+        found.system.process.send_signal(signal.SIGCONT)
         await found.flows()
         set_fault(found.seam, what="full", on=["log"])  # T-8: nothing is taken, and it takes again by itself
         taken = found.driver.count
