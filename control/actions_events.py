@@ -22,6 +22,7 @@ from schemas.config import DEFAULT_TEAM, SubscriptionSpec
 from schemas.errors import Invalid, NotFound
 from schemas.event import Event, from_envelope
 from schemas.outcomes import outcome_event_id
+from store.digests import notes_of
 from store.events import EventFilter, EventRow, body_of, event_page, event_row, events_of, rejected_page, states_of
 from store.fetches import note_fetch
 from store.folding import folds_of
@@ -103,7 +104,12 @@ async def trace_event(desk: Desk, caller: Caller, *, event_id: str) -> dict[str,
     return {
         "event": {**json.loads(row.envelope), "admitted_at": event_json(row, {})["admitted_at"]},
         "steps": steps_of(
-            row, invocations, attempts, await folds_of(desk.engine, event_id), await _told(desk, caller, invocations)
+            row,
+            invocations,
+            attempts,
+            await folds_of(desk.engine, event_id),
+            told=await _told(desk, caller, invocations),
+            flow=await notes_of(desk.engine, [found.id for found in invocations]),
         ),
         "invocations": shown,
         "misses": await _misses(desk, row, invocations),

@@ -16,7 +16,7 @@ from schemas.ids import random_id
 from schemas.invocation import State
 from store.events import EventFilter, event_total
 from store.progress import REDRIVE, REPLAY, RUNNING, Progress, begin, progress_of
-from store.redress import REDRIVABLE
+from store.redress import REDRIVABLE, is_blocking
 from store.sent import sent_of
 from store.subscriptions import subscriptions_of
 from store.work import InvocationFilter, attempts_of, invocation_page, invocation_total, state_counts
@@ -65,7 +65,7 @@ async def show_sent(desk: Desk, caller: Caller, *, invocation_id: str) -> dict[s
 async def redrive(desk: Desk, caller: Caller, *, invocation_id: str, query: DryRunQuery) -> dict[str, Any]:
     """Queue an ended invocation again: same id, its attempts continued, a new budget of retries."""
     row = await own_invocation(desk, caller, invocation_id)
-    if row.state not in REDRIVABLE:
+    if row.state not in REDRIVABLE and not is_blocking(row.state, row.reason):
         raise Conflict(f"the invocation is {row.state}: what is buried, expired, canceled or superseded can be redriven")
     if not query.dry_run:
         if not await desk.redress.redrive(caller.team, [invocation_id], now_ms=desk.now_ms()):

@@ -12,6 +12,7 @@ from control.cli_contexts import context, facts, secrets
 from control.cli_events import events, explain, listen, trace
 from control.cli_import import import_rules
 from control.cli_keys import keys
+from control.cli_lanes import lanes
 from control.cli_objects import agents, apply, sources, subscriptions
 from control.cli_providers import providers
 from control.cli_send import send
@@ -45,6 +46,7 @@ app.command(rich_help_panel=TRY)(curate)
 app.command(rich_help_panel=TRY)(send)
 app.command("import-rules", rich_help_panel=TRY)(import_rules)
 app.add_typer(invocations, name="invocations", rich_help_panel=WORK)
+app.add_typer(lanes, name="lanes", rich_help_panel=WORK)
 app.command(rich_help_panel=WORK)(redrive)
 app.command(rich_help_panel=WORK)(replay)
 app.add_typer(keys, name="keys", rich_help_panel=ACCESS)

@@ -186,9 +186,9 @@ def _judged(name: str, spec: Spec, *, checks: Checks, within: str) -> Iterator[F
 
 def _judged_subscription(spec: SubscriptionSpec, *, checks: Checks, within: str) -> Iterator[Flaw]:
     yield from _judged_rule(spec, checks=checks, within=within)
-    if spec.dedup and checks.key:
-        judge, key = checks.key, spec.dedup.key
-        yield from _asked(f"{within}/dedup/key", lambda: judge(key))
+    if judge := checks.key:
+        for place, key in _keys_of(spec):
+            yield from _asked(f"{within}/{place}", lambda found=key: judge(found))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
     flaws: list[Flaw] = []
     views = {"context/view": spec.context.view}
     for name, lookup in spec.context.enrich.items():
@@ -204,6 +204,18 @@ def _judged_subscription(spec: SubscriptionSpec, *, checks: Checks, within: str)
     yield from flaws
     if spec.retry.max_delay < spec.retry.first_delay:
         yield Flaw(f"{within}/retry/max_delay", "`max_delay` is shorter than `first_delay`")
+
+
+def _keys_of(spec: SubscriptionSpec) -> Iterator[tuple[str, str]]:
+    """The expressions over the event's document that a subscription has beside its rule, each with its place."""
+    if spec.dedup:
+        yield "dedup/key", spec.dedup.key
+    if spec.stale and spec.stale.version is not None:
+        yield "stale/version", spec.stale.version
+    for name in ("concurrency", "debounce", "batch"):
+        part = getattr(spec, name)
+        if part is not None and part.key is not None:
+            yield f"{name}/key", part.key
 
 
 def _judged_rule(spec: SubscriptionSpec, *, checks: Checks, within: str) -> Iterator[Flaw]:

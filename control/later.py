@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 
 from schemas.config import SubscriptionState
@@ -30,8 +31,8 @@ def later_of(
             for found in mine
             if found.state in _ENDED
         ),
-        *(("duplicate", duplicate_of(fold)) for fold in folded),
         *_own(event, subscription),
+        *(("late", late_by(fold.stale)) if fold.stale else ("duplicate", duplicate_of(fold)) for fold in folded),
         *_standing(subscription),
         *([] if mine or folded else _too_new(event, subscription)),
     ]
@@ -51,6 +52,12 @@ def _own(event: EventRow, subscription: SubscriptionRow) -> Iterator[Later]:
         yield "unheard", "outcomes wake only subscriptions whose rule names nightbell, in a type, a source or a provider"
     elif Flag.LOOP_CUT in event.flags.split(","):
         yield "loop_cut", "the loop guard cut the chain here: too many outcomes followed one event"
+
+
+def late_by(stale: str) -> str:
+    """Why an event was late, in a sentence."""
+    why = json.loads(stale)
+    return f"its {why['by']} {why['this']} is older than {why['seen']} of {why['event']}"
 
 
 def _standing(subscription: SubscriptionRow) -> Iterator[Later]:

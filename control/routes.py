@@ -11,9 +11,10 @@ from pydantic import BaseModel, ValidationError
 from control import actions_contexts as contexts
 from control import actions_events as events
 from control import actions_keys as keys
+from control import actions_lanes as lanes
 from control import actions_objects as objects
 from control import actions_work as work
-from control import answers, answers_contexts, asked, asked_contexts, callbacks
+from control import answers, answers_contexts, asked, asked_contexts, asked_lanes, callbacks
 from control.auth import Caller, Role
 from control.desk import Desk
 from control.documents import DocumentShape, flaws_of
@@ -118,6 +119,9 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", f"{_INV}/sent", work.show_sent, _V, answers.SentBodies),
     Route("POST", f"{_INV}/redrive", work.redrive, _O, answers.Moved, query=asked.DryRunQuery),
     Route("POST", f"{_INV}/cancel", work.cancel, _O, answers.Moved, query=asked.DryRunQuery),
+    Route("POST", f"{_INV}/skip", lanes.skip, _O, answers.Moved, query=asked.DryRunQuery),
+    Route("GET", "/v1/lanes", lanes.list_lanes, _V, asked_lanes.Lanes, query=asked_lanes.LaneQuery),
+    Route("POST", "/v1/lanes/unblock", lanes.unblock, _O, asked_lanes.UnblockedLanes, body=asked_lanes.UnblockBody),
     Route("POST", "/v1/redrives", work.create_redrives, _O, answers.Progress, body=asked.RedrivesBody, status=202),
     Route("GET", "/v1/redrives/{progress_id}", work.show_redrives, _V, answers.Progress),
     Route("POST", "/v1/replays", work.create_replays, _O, answers.Progress, body=asked.ReplaysBody, status=202),

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from control.later import duplicate_of
+from control.later import duplicate_of, late_by
 from schemas.event import Flag
 from schemas.times import iso
+from store.digests import Noted
 from store.events import EventRow
 from store.folding import Fold
 from store.work import AttemptRow, InvocationRow
+
+_SHOWN_EVENTS = 20
 
 
 class Step(NamedTuple):
@@ -27,16 +30,20 @@ def steps_of(
     invocations: Sequence[InvocationRow],
     attempts: Mapping[int, Sequence[AttemptRow]],
     folds: Sequence[Fold] = (),
+    *,
     told: Sequence[EventRow] = (),
+    flow: Mapping[str, Noted] | None = None,
 ) -> list[dict[str, Any]]:
     """All steps in the order in which they happened; `after_ms` counts from the receipt.
 
     `told` are the events that outcomes of these invocations became.
     """
     steps = [*_arrival(event)]
-    steps += [Step(fold.at_ms, "folded", duplicate_of(fold)) for fold in folds]
     steps += [Step(found.admitted_ms, "outcome told", f"{found.type} as {found.id}: {_matched(found)}") for found in told]
+    steps += [_fold(fold) for fold in folds]
     for invocation in invocations:
+        if flow and (noted := flow.get(invocation.id)):
+            steps += _flow(invocation, noted)
         steps += _life(invocation, attempts.get(invocation.seq, ()))
     steps.sort(key=lambda step: step.at_ms)  # stable: steps of one instant stay as they were told
     return [
@@ -63,6 +70,27 @@ def _matched(event: EventRow) -> str:
         return "the loop guard cut the chain here: too many outcomes followed one event"
     count = event.invocations
     return f"{count} subscription{'s' * (count != 1)} matched" if count else "nothing matched"
+
+
+def _fold(fold: Fold) -> Step:
+    if fold.stale:
+        return Step(fold.at_ms, "dropped as late", late_by(fold.stale))
+    return Step(fold.at_ms, "folded", duplicate_of(fold))
+
+
+def _flow(invocation: InvocationRow, noted: Noted) -> Iterator[Step]:
+    if noted.stale:
+        yield Step(invocation.created_ms, "marked as late", late_by(noted.stale), invocation.id)
+    if noted.events:
+        listed = ", ".join(noted.events[:_SHOWN_EVENTS]) + (", …" if len(noted.events) > _SHOWN_EVENTS else "")
+        yield Step(
+            noted.closed_ms or invocation.created_ms,
+            "digest closed",
+            f"hands over {len(noted.events)} events: {listed}",
+            invocation.id,
+        )
+    elif noted.digest_id:
+        yield Step(invocation.ended_ms, "handed over", f"with {noted.digest_id}, which is {noted.digest_state}", invocation.id)
 
 
 def _life(invocation: InvocationRow, attempts: Sequence[AttemptRow]) -> Iterator[Step]:

@@ -11,6 +11,7 @@ from dispatcher.book import Book, Setting
 from dispatcher.breaker import Standing
 from dispatcher.flow import Bucket
 from dispatcher.lanes import AgentKey, Picture, Queue
+from dispatcher.limits import Places, Turns
 from dispatcher.metrics import AgentMetrics, DispatchMetrics
 from schemas.ledger import Head
 
@@ -28,6 +29,8 @@ class Agent:
     later: asyncio.TimerHandle | None = None  # when the rate lets the next one start
     keeping: asyncio.Lock = field(default_factory=asyncio.Lock)  # one write of its standing at a time
     reserved: int = 0  # places held for what is being admitted
+    places: Places = field(default_factory=Places)
+    turns: dict[str, Turns] = field(default_factory=dict)  # by subscription, of those that have a rate
 
     @property
     def key(self) -> AgentKey:

@@ -10,6 +10,7 @@ from typing import Any
 
 from dispatcher.book import Setting
 from dispatcher.clock import Clock
+from dispatcher.digest import digested
 from dispatcher.ports import Caller, Curated, Curator, Ledger, Tokens
 from dispatcher.protocols.base import (
     FAILED,
@@ -21,7 +22,7 @@ from dispatcher.protocols.base import (
     Outcome,
     unanswered,
 )
-from dispatcher.retry import Bury, Delivered, Hold, RetryAt, Step, next_step
+from dispatcher.retry import Block, Bury, Delivered, Hold, RetryAt, Step, blocking, next_step
 from dispatcher.sent import KeepSent, sent_to_keep
 from dispatcher.tenure import Tenure
 from payload.read import view
@@ -116,6 +117,7 @@ async def attempt(
         now_ms=ended_ms,
         attempt_id=f"{head.invocation.id}:{number}",
     )
+    step = blocking(step, subscription)
     state, reason, due_ms = _standing(step)
     settlement = Settlement(
         invocation_id=head.invocation.id,
@@ -221,6 +223,17 @@ def _gathering_s(context: ContextSpec) -> float:
 
 
 async def _curated(desk: Desk, head: Head, subscription: SubscriptionConfig, envelope: Envelope) -> Curated:
+    if head.digest:
+        async with asyncio.timeout(_STORE_S + _gathering_s(subscription.spec.context)):
+            return await digested(desk.curate, head, subscription, envelope)
+    curated = await _curated_one(desk, head, subscription, envelope)
+    flow = head.invocation.flow
+    if flow is None or not flow.stale or subscription.spec.stale is None or subscription.spec.stale.then != "flag":
+        return curated
+    return replace(curated, siblings=(*curated.siblings, ("stale", flow.stale.encode())))
+
+
+async def _curated_one(desk: Desk, head: Head, subscription: SubscriptionConfig, envelope: Envelope) -> Curated:
     event = head.event
     data = head.data if head.has_data else view(event.body, event.datacontenttype, event.pointer)[0]
     if subscription.spec.context.is_plain:
@@ -253,6 +266,8 @@ def _standing(step: Step) -> tuple[State, str, int]:
             return State.WAITING, Wait.HOLD, due_ms
         case Bury(reason):
             return State.BURIED, reason, 0
+        case Block(_):
+            return State.WAITING, Wait.BLOCKED, 0
 
 
 def abandoned(head: Head, *, epoch: int, now_ms: int) -> Settlement:

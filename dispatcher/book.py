@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from dispatcher.flow import is_flowing
 from dispatcher.lanes import AgentKey
 from dispatcher.ports import Roster
 from dispatcher.protocols import PROTOCOLS
@@ -38,6 +39,7 @@ class Book:
     settings: Mapping[AgentKey, Setting] = field(default_factory=dict)
     subscriptions: Mapping[str, SubscriptionConfig] = field(default_factory=dict)
     of_agent: Mapping[AgentKey, tuple[SubscriptionConfig, ...]] = field(default_factory=dict)
+    flowing: frozenset[str] = frozenset()  # those whose flow control is looked at before an attempt
 
     def live(self, key: AgentKey) -> tuple[list[str], bool]:
         """The uids of an agent's live subscriptions, and whether that is all it has."""
@@ -57,7 +59,8 @@ async def read_book(roster: Roster, before: Book, *, user_agent: str) -> Book:
         key = (found.team, found.spec.agent)
         by_agent[key] = (*by_agent.get(key, ()), found)
     settings = settings_of(agents, user_agent=user_agent)
-    return Book(version, settings, {found.uid: found for found in subscriptions}, by_agent)
+    flowing = frozenset(found.uid for found in subscriptions if is_flowing(found.spec))
+    return Book(version, settings, {found.uid: found for found in subscriptions}, by_agent, flowing)
 
 
 def settings_of(agents: Iterable[AgentConfig], *, user_agent: str) -> dict[AgentKey, Setting]:

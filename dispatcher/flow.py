@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from schemas.config import SubscriptionSpec
+
+_NOTHING = 1e-9  # what floats leave over of a whole token
+
 
 @dataclass(slots=True)
 class Bucket:
@@ -21,12 +25,21 @@ class Bucket:
     def wait_s(self, now_s: float) -> float:
         """How long until one may start; 0: now."""
         self._fill(now_s)
-        return 0.0 if self.tokens >= 1 - 1e-9 else (1 - self.tokens) / self.rate_per_s
+        return 0.0 if self.tokens >= 1 - _NOTHING else (1 - self.tokens) / self.rate_per_s
 
     def take(self, now_s: float) -> None:
         """One starts now."""
         self._fill(now_s)
         self.tokens -= 1
+
+    def give_back(self) -> None:
+        """The one that took a token did not start after all."""
+        self.tokens += 1
+
+    def reserve(self, now_s: float) -> float:
+        """Take a token, be it one to come; how long until it is there, 0: now."""
+        self.take(now_s)
+        return 0.0 if self.tokens >= -_NOTHING else -self.tokens / self.rate_per_s
 
     def _fill(self, now_s: float) -> None:
         self.tokens = min(float(self.burst), self.tokens + (now_s - self.at_s) * self.rate_per_s) if self.at_s else self.tokens
@@ -41,3 +54,9 @@ def starts_at_ms(created_ms: int, *, delay_s: float) -> int:
 def expires_at_ms(received_ms: int, *, expires_after_s: float | None) -> int | None:
     """When an event is not worth an attempt any more; None: never."""
     return None if expires_after_s is None else received_ms + round(expires_after_s * 1000)
+
+
+def is_flowing(spec: SubscriptionSpec) -> bool:
+    """Whether anything of a subscription's flow control is to be looked at before an attempt."""
+    asked = (spec.expires_after, spec.concurrency, spec.rate_per_s, spec.digest)
+    return bool(spec.delay) or any(each is not None for each in asked)

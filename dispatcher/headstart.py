@@ -9,15 +9,17 @@ from types import MappingProxyType
 from dispatcher.agents import Agent, Agents
 from dispatcher.attempt import Desk, opening_of
 from dispatcher.workers import Begun, Workers
-from schemas.config import SubscriptionConfig, SubscriptionState
+from schemas.config import SubscriptionConfig, SubscriptionSpec, SubscriptionState
 from schemas.invocation import Admitted, Invocation, Order, Planned
 from schemas.ledger import Opening
 
 NONE_RESERVED: Mapping[str, Opening] = MappingProxyType({})
 # What a subscription may say and still have its events begin at once; anything else has a say in when an attempt is due.
 _PLAIN = frozenset(
-    {"agent", "pattern", "filters", "cesql", "when", "extensions", "dedup", "order", "context", "retry", "state"}
+    {"agent", "pattern", "filters", "cesql", "when", "extensions", "dedup", "order", "on_burial", "context", "retry", "state"}
 )
+# By value: what the store kept names every field.
+_UNSAID = {name: field.default for name, field in SubscriptionSpec.model_fields.items() if name not in _PLAIN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,4 +84,6 @@ class HeadStart:
 
 def _begins_at_once(subscription: SubscriptionConfig) -> bool:
     spec = subscription.spec
-    return spec.model_fields_set <= _PLAIN and spec.order is not Order.LATEST and spec.state is SubscriptionState.LIVE
+    if spec.order is Order.LATEST or spec.state is not SubscriptionState.LIVE:
+        return False
+    return all(getattr(spec, name) == default for name, default in _UNSAID.items())

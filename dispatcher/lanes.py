@@ -138,7 +138,7 @@ class Picture:
         return True
 
     def _placed(self, queue: Queue, lane: Lane | None, head: Head) -> Placed:
-        size = len(head.event.body)
+        size = head.body_bytes if head.digest else len(head.event.body)
         if not queue.count:
             self.active += 1
         queue.count += 1
@@ -237,7 +237,7 @@ class Picture:
         del queue.lanes[lane.key]
 
     def _forgot(self, queue: Queue, head: Head) -> None:
-        size = len(head.event.body)
+        size = head.body_bytes if head.digest else len(head.event.body)
         queue.count -= 1
         queue.bytes -= size
         if queue.dropped:

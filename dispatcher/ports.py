@@ -10,7 +10,7 @@ from schemas.context import NO_ENVELOPE, Envelope
 from schemas.context import Curated as Curated  # noqa: PLC0414 - part of this contract
 from schemas.event import Event
 from schemas.invocation import State
-from schemas.ledger import Head, Held, Lease, Opening, Settlement
+from schemas.ledger import Head, Held, Lease, Opening, Settlement, Window
 
 
 class Ledger(Protocol):
@@ -78,6 +78,21 @@ class Ledger(Protocol):
         self, *, team: str, agent: str, shard: int, epoch: int, reason: str, subscription_uid: str = "", now_ms: int
     ) -> int:
         """Make every lane of the agent due that waits for `reason` (of one subscription, where given); how many there were."""
+        ...
+
+    async def let_in(self, *, team: str, agent: str, shard: int, epoch: int, reason: str, most: int, now_ms: int) -> int:
+        """Make due at most `most` (0: all) of the agent's lanes that wait to be released for a reason that begins so.
+
+        Those first whose events came first.  How many there were.
+        """
+        ...
+
+    async def gather(self, head: Head, window: Window, *, epoch: int, now_ms: int) -> int | None:
+        """Close the window that `head` begins where its time has come or it is full; else let the lane wait for it.
+
+        Gives when it is to be asked again; 0 where the lane's head hands over a closed window now, which may be another head
+        than before; None where it is not ours.
+        """
         ...
 
     async def supersede(self, lane: str, *, shard: int, epoch: int, now_ms: int) -> int:

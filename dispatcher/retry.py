@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 from hashlib import sha256
 
 from dispatcher.protocols.base import ACCEPTED, DELIVERED, GONE, MISCONFIGURED, REJECTED, THROTTLED, Outcome
-from schemas.config import RetryPolicy
+from schemas.config import RetryPolicy, SubscriptionConfig
 
 MIN_PAUSE_MS, MAX_PAUSE_MS = 100, 300_000
 RETRY_AFTER_SPREAD = 0.2
@@ -46,7 +46,29 @@ class Bury:
     disable: bool = False
 
 
-Step = Delivered | RetryAt | Hold | Bury
+@dataclass(frozen=True, slots=True)
+class Block:
+    """It would be buried; instead its key waits until an operator redrives or skips it."""
+
+    reason: str
+
+
+Step = Delivered | RetryAt | Hold | Bury | Block
+
+
+def blocking(step: Step, subscription: SubscriptionConfig) -> Step:
+    """The step, by the subscription's choice of what a burial does to its key.
+
+    An agent that wants nothing more (410) holds its keys by the subscription's state; what only drains shall come to an end.
+    """
+    if not isinstance(step, Bury) or step.disable or not blocks(subscription):
+        return step
+    return Block(step.reason)
+
+
+def blocks(subscription: SubscriptionConfig) -> bool:
+    """Whether a burial blocks its key."""
+    return subscription.spec.on_burial == "block" and not subscription.draining
 
 
 def next_step(

@@ -113,6 +113,9 @@ class Dispatcher:
     def _place(self, agent: Agent, one: Admitted, now_ms: int) -> None:
         if one.invocation.due_ms > now_ms:
             self._workers.feed.wake_at(agent, one.invocation.due_ms)
+            flow = one.invocation.flow
+            if flow is not None and flow.full_at and one.ahead + 1 >= flow.full_at:
+                agent.queue.more = True  # the ledger has let its lane go
         elif agent.standing.state != breaker.CLOSED:
             agent.queue.more = True
         elif self._picture.offer(one) is Placed.LEFT:
@@ -280,6 +283,9 @@ class Dispatcher:
                 self._adopt(self._agents.refresh(book, self._tenure.epochs))
                 self._unreleased.update(agent.key for agent in self._agents if self._has_resumed(before, agent))
                 for agent in self._agents:
+                    if self._workers.entry.changed(agent, before, book):
+                        self._unreleased.add(agent.key)
+                for agent in self._agents:
                     self._workers.feed.ask(agent)
             for key in list(self._unreleased):
                 self._unreleased.discard(key)  # before the wait: an agent that comes anew meanwhile is owed another release
@@ -300,3 +306,4 @@ class Dispatcher:
         live, are_all = self._workers.book.live(agent.key)
         for uid in [""] if are_all and live else live:
             await self._workers.release(agent, Wait.PAUSED, subscription_uid=uid)
+        await self._workers.entry.readmit(agent, self._workers.book)

@@ -10,12 +10,12 @@ from dispatcher import breaker
 from dispatcher.agents import Agent, Agents
 from dispatcher.attempt import Desk, Ended, attempt, told
 from dispatcher.book import Book
+from dispatcher.entry import Entry
 from dispatcher.feed import Feed, Pace
-from dispatcher.flow import expires_at_ms, starts_at_ms
 from dispatcher.lanes import AgentKey, Picture
 from dispatcher.metrics import DispatchMetrics
 from dispatcher.protocols.base import MISCONFIGURED, is_success
-from dispatcher.retry import Bury, Delivered, Hold, RetryAt, retry_after_ms
+from dispatcher.retry import Block, Bury, Delivered, Hold, RetryAt, blocks, retry_after_ms
 from dispatcher.standings import is_news, keep_standing
 from schemas.config import SubscriptionConfig, SubscriptionState
 from schemas.errors import Busy
@@ -43,6 +43,7 @@ class Workers:
         self._desk, self._picture, self._metrics = desk, picture, metrics
         self._ledger, self._tenure, self._clock, self._say = desk.ledger, desk.tenure, desk.clock, desk.say
         self.feed = Feed(desk.ledger, picture, agents, desk.tenure, desk.clock, start=self.start, probe=self.probe, pace=pace)
+        self.entry = Entry(desk, picture, self.feed, let_go=self._let_go, go_on=self._go_on, release=self.release)
         self.book = Book()
         self.disabled: set[str] = set()  # by a 410, until the book says so too
         self.book_called = asyncio.Event()
@@ -166,8 +167,19 @@ class Workers:
         if subscription is None or not is_live or subscription.uid in self.disabled:
             await self._turn_away(agent, head, subscription)
             return
-        if not await self._is_worth_it(agent, head, subscription):
+        if subscription.uid not in self.book.flowing and head.invocation.order is not Order.LATEST:
+            await self._try(agent, head, subscription)
             return
+        claims = await self.entry.claims(agent, head, subscription)
+        if claims is None:
+            return
+        try:
+            await self._try(agent, head, subscription)
+        finally:
+            if claims:
+                await self.entry.leave(agent, claims)
+
+    async def _try(self, agent: Agent, head: Head, subscription: SubscriptionConfig) -> None:
         probe = agent.standing.cause if agent.standing.state == breaker.PROBING else ""
         ended = await attempt(self._desk, head, agent.setting, subscription, probe=probe, pauses=agent.standing.pauses)
         await self._close(agent, head, ended)
@@ -187,37 +199,6 @@ class Workers:
         self._count(agent, head, ended)
         await self._judge(agent, ended)
         await self._move_on(agent, head, ended)
-
-    async def _is_worth_it(self, agent: Agent, head: Head, subscription: SubscriptionConfig) -> bool:
-        """Whether an attempt is due: it is not too early, not too late, and nothing newer made it pointless."""
-        spec, invocation, now_ms = subscription.spec, head.invocation, self._clock.now_ms()
-        if spec.expires_after is None and not spec.delay and invocation.order is not Order.LATEST:
-            return True
-        epoch = self._tenure.epoch(invocation.shard)
-        if epoch is None:
-            self._let_go(agent, head)
-            return False
-        ends_ms = expires_at_ms(head.event.received_ms, expires_after_s=spec.expires_after)
-        if ends_ms is not None and now_ms >= ends_ms:
-            await self._ledger.expire(head, epoch=epoch, reason="its time was over", now_ms=now_ms)
-            agent.metrics.ended(State.EXPIRED)
-            await self._go_on(agent, head)
-            return False
-        begins_ms = starts_at_ms(invocation.created_ms, delay_s=spec.delay)
-        if head.attempts == 0 and now_ms < begins_ms:
-            await self._ledger.park(head, epoch=epoch, reason=Wait.DELAY, due_ms=begins_ms)
-            agent.metrics.waits(Wait.DELAY)
-            self._picture.forget(agent.queue, invocation.lane)
-            self.feed.wake_at(agent, begins_ms)
-            return False
-        if invocation.order is Order.LATEST and head.attempts == 0 and self._picture.has_behind(agent.queue, invocation.lane):
-            superseded = await self._ledger.supersede(invocation.lane, shard=invocation.shard, epoch=epoch, now_ms=now_ms)
-            if superseded:
-                agent.metrics.ended(State.SUPERSEDED, superseded)
-                self._picture.forget(agent.queue, invocation.lane)
-                self.feed.ask(agent)
-                return False
-        return True
 
     def _let_go(self, agent: Agent, head: Head) -> None:
         """It is not ours to try, or no longer: forget the lane, and ask the ledger what is."""
@@ -254,6 +235,11 @@ class Workers:
                 self._picture.forget(agent.queue, lane)
                 self.feed.wake_at(agent, due_ms)
                 return
+            case Block(why):
+                agent.metrics.waits(ended.settlement.reason)
+                self._picture.forget(agent.queue, lane)
+                self._say_blocked(agent, head, why)
+                return
             case Bury(_, disable=True):
                 self.disabled.add(head.invocation.subscription_uid)
                 self.book_called.set()
@@ -261,17 +247,28 @@ class Workers:
                 pass
         await self._go_on(agent, head)
 
+    def _say_blocked(self, agent: Agent, head: Head, why: str) -> None:
+        invocation = head.invocation
+        self._say("lane_blocked", agent=agent.key[1], lane=invocation.lane, invocation=invocation.id, reason=why)
+
     async def _go_on(self, agent: Agent, head: Head) -> None:
         """Let the lane go on behind a head that came to its end."""
         lane = head.invocation.lane
         if lane not in agent.queue.lanes or not self._picture.finished(agent.queue, head):
             return
         following = await self._ledger.next_in_lane(lane) if not agent.queue.dropped else None
-        if following is None or following.state is not State.QUEUED or following.invocation.due_ms > self._clock.now_ms():
+        now_ms = self._clock.now_ms()
+        if following is None or following.state is not State.QUEUED or self._may_wait(following, now_ms):
             self._picture.forget(agent.queue, lane)
             self.feed.ask(agent)  # what was offered while the ledger was asked stands there now
             return
         self._picture.resume(agent.queue, following)
+
+    def _may_wait(self, following: Head, now_ms: int) -> bool:
+        """Whether it is not due yet, and nothing but the time can make it so: a digest may be full before."""
+        subscription = self.book.subscriptions.get(following.invocation.subscription_uid)
+        has_digest = subscription is not None and subscription.spec.digest is not None
+        return following.invocation.due_ms > now_ms and not has_digest
 
     async def _judge(self, agent: Agent, ended: Ended) -> None:
         """Let the attempt count for the agent's standing."""
@@ -309,10 +306,7 @@ class Workers:
             begun_ms = head.budget_ms or head.invocation.created_ms
             had_its_chance = agent.standing.cause == MISCONFIGURED or head.tries > 0
             if subscription is not None and had_its_chance and now_ms >= begun_ms + subscription.spec.retry.max_age * 1000:
-                await self._ledger.expire(
-                    head, epoch=epoch, reason="max_age: the agent was held", now_ms=now_ms, state=State.BURIED
-                )
-                agent.metrics.ended(State.BURIED)
+                await self._bury_held(agent, head, subscription, epoch)
                 continue
             if self._picture.found(head, more=head.invocation.order is not Order.NONE):
                 taken = self._picture.take(agent.queue)
@@ -322,6 +316,16 @@ class Workers:
                 self._employ(agent, head)
                 return
         self.feed.ask(agent)
+
+    async def _bury_held(self, agent: Agent, head: Head, subscription: SubscriptionConfig, epoch: int) -> None:
+        why = "max_age: the agent was held"
+        if blocks(subscription):
+            await self._ledger.park(head, epoch=epoch, reason=Wait.BLOCKED, due_ms=0)
+            agent.metrics.waits(Wait.BLOCKED)
+            self._say_blocked(agent, head, why)
+            return
+        await self._ledger.expire(head, epoch=epoch, reason=why, now_ms=self._clock.now_ms(), state=State.BURIED)
+        agent.metrics.ended(State.BURIED)
 
     def _count(self, agent: Agent, head: Head, ended: Ended) -> None:
         settlement, metrics = ended.settlement, agent.metrics

@@ -43,6 +43,8 @@ def exact_document(event: Event, data: object) -> dict[str, object]:
 def _invocation(event: Event, document: Mapping[str, Any], rule: Rule, now_ms: int, replay_id: str) -> Invocation:
     name = invocation_id(event.id, rule.uid, replay_id)
     digest = "" if rule.key_of is None else _dedup_digest(rule.uid, rule.key_of(document), replay_id)
+    if rule.flow is not None:
+        return _flowing(name, event, document, rule, now_ms=now_ms, replay_id=replay_id, dedup_digest=digest)
     return Invocation(
         id=name,
         team=event.team,
@@ -60,6 +62,40 @@ def _invocation(event: Event, document: Mapping[str, Any], rule: Rule, now_ms: i
         replay_id=replay_id,
         dedup_digest=digest,
         dedup_window_ms=rule.window_ms if digest else 0,
+    )
+
+
+def _flowing(
+    name: str,
+    event: Event,
+    document: Mapping[str, Any],
+    rule: Rule,
+    *,
+    now_ms: int,
+    replay_id: str,
+    dedup_digest: str,
+) -> Invocation:
+    """The invocation of a subscription with flow control: in the lane that gathers it, due when its digest may close."""
+    assert rule.flow is not None
+    group = rule.flow.group(event, document) if rule.flow.full_at else event.partitionkey
+    return Invocation(
+        id=name,
+        team=event.team,
+        event_id=event.id,
+        subscription_uid=rule.uid,
+        subscription=rule.name,
+        generation=rule.generation,
+        agent=rule.agent,
+        shard=rule.shard,
+        ordering_key=event.partitionkey,
+        lane=name if rule.order is Order.NONE else f"{rule.uid}/{group}",
+        order=rule.order,
+        created_ms=now_ms,
+        due_ms=now_ms + rule.flow.wait_ms,
+        replay_id=replay_id,
+        dedup_digest=dedup_digest,
+        dedup_window_ms=rule.window_ms if dedup_digest else 0,
+        flow=rule.flow.flow(event, document, is_replay=bool(replay_id)),
     )
 
 

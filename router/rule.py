@@ -31,15 +31,15 @@ def compile_rule(spec: SubscriptionSpec) -> Pattern:
     return replace(pattern, guards=(*pattern.guards, compile_when(spec.when)))
 
 
-def compile_key(expression: str) -> Callable[[Document], str | None]:
-    """What gives an event's dedup key by a JMESPath expression: canonical JSON, or None where the expression finds nothing.
+def compile_key(expression: str, *, field: str = "dedup.key") -> Callable[[Document], str | None]:
+    """What gives an event's key by a JMESPath expression: canonical JSON, or None where the expression finds nothing.
 
-    Raises `Invalid` where the expression is wrong.  An event without a key is a duplicate of none.
+    Raises `Invalid`, which names `field`, where the expression is wrong.  An event without a dedup key is a duplicate of none.
     """
     try:
         compiled = jmespath.compile(expression)
     except jmespath.exceptions.JMESPathError as exc:
-        raise Invalid(f"dedup.key: {' '.join(str(exc).split())}; in {expression!r}") from exc
+        raise Invalid(f"{field}: {' '.join(str(exc).split())}; in {expression!r}") from exc
 
     def key_of(document: Document) -> str | None:
         try:

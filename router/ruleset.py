@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from router.flow import FlowRule, compile_flow
 from router.matcher import Matcher
 from router.pattern import Pattern
 from router.rule import compile_key, compile_rule
@@ -32,6 +33,7 @@ class Rule:
     key_of: Callable[[Mapping[str, Any]], str | None] | None = None  # what dedups, of an event's document
     window_ms: int = 0
     hears_outcomes: bool = False  # it may be woken by what became of invocations
+    flow: FlowRule | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +111,10 @@ def _rule(config: SubscriptionConfig) -> Rule:
         shard=shard_of(config.team, config.spec.agent),
         order=config.spec.order,
         pattern=compile_rule(config.spec),
-        key_of=compile_key(dedup.key) if dedup else None,
+        key_of=compile_key(dedup.key, field="dedup.key") if dedup else None,
         window_ms=max(1, round(dedup.window * 1000)) if dedup else 0,
         hears_outcomes=config.spec.hears_outcomes,
+        flow=compile_flow(config.uid, config.spec),
     )
 
 

@@ -70,7 +70,7 @@ def config_checks() -> Checks:
         url=_check_url,
         protocol=_check_protocol,
         rule=compile_rule,
-        key=compile_key,
+        key=partial(compile_key, field="key"),
         headers=_check_headers,
         context=partial(check_contract, envelope_tokens=ENVELOPE_TOKENS),
     )

@@ -76,6 +76,7 @@ EVENTS = frozenset(
         "attempt",
         "agent_held",
         "agent_released",
+        "lane_blocked",
         # the API
         "api_failed",
         # upkeep

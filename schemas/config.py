@@ -136,6 +136,64 @@ class DedupSpec(Spec):
     window: Span = Field(gt=0, le=35 * 86_400)
 
 
+class StaleSpec(Spec):
+    """What becomes of a late event: one that is older than what its key has seen, by the vendor's own version or time.
+
+    It is always marked.  `deliver` does no more, `flag` tells the agent too, `drop` delivers nothing.
+    """
+
+    then: Literal["deliver", "flag", "drop"] = "flag"
+    version: str | None = Field(
+        default=None,
+        max_length=1000,
+        description="JMESPath: a number or an instant that grows; absent: the event's own version, else its time",
+    )
+
+
+class ConcurrencySpec(Spec):
+    """How many attempts of a subscription may run at once, beside its agent's `max_concurrency`: in all, and per key."""
+
+    max: int | None = Field(default=None, ge=1, le=10_000)
+    key: str | None = Field(default=None, min_length=1, max_length=1000, description="JMESPath over the event's document")
+    per_key: int = Field(default=1, ge=1, le=10_000)
+    scope: Literal["subscription", "agent"] = Field(
+        default="subscription", description="agent: equal keys of all its subscriptions of that scope are counted together"
+    )
+
+    @model_validator(mode="after")
+    def _says_something(self) -> ConcurrencySpec:
+        if self.max is None and self.key is None:
+            raise ValueError("write `max`, or `key` with `per_key`")
+        if self.key is None and self.model_fields_set & {"per_key", "scope"}:
+            raise ValueError("`per_key` and `scope` need a `key`")
+        return self
+
+
+class DebounceSpec(Spec):
+    """Wait until a key has been quiet for `wait`, at most `max_wait`; then hand over all of its events as one digest."""
+
+    wait: Span = Field(gt=0, le=7 * 86_400)
+    max_wait: Span = Field(gt=0, le=7 * 86_400)
+    max_events: int = Field(default=100, ge=1, le=1000, description="a digest that has as many goes at once")
+    key: str | None = Field(default=None, min_length=1, max_length=1000, description="JMESPath; absent: the ordering key")
+
+    @model_validator(mode="after")
+    def _is_a_window(self) -> DebounceSpec:
+        if self.max_wait < self.wait:
+            raise ValueError("`max_wait` is shorter than `wait`")
+        return self
+
+
+class BatchSpec(Spec):
+    """Hand over events as one digest: when there are `max_events`, or the first has waited for `max_wait`."""
+
+    max_events: int = Field(ge=1, le=1000)
+    max_wait: Span = Field(gt=0, le=7 * 86_400)
+    key: str | None = Field(
+        default=None, min_length=1, max_length=1000, description="JMESPath; absent: all of the subscription together"
+    )
+
+
 class SubscriptionSpec(Spec):
     """Which events wake which agent, and how.
 
@@ -151,18 +209,47 @@ class SubscriptionSpec(Spec):
     extensions: tuple[str, ...] = ()
     dedup: DedupSpec | None = None
     order: Order = Order.STRICT
+    on_burial: Literal["continue", "block"] = Field(
+        default="continue", description="after a burial its key goes on, or is blocked until an operator redrives or skips it"
+    )
+    stale: StaleSpec | None = None
     context: ContextSpec = ContextSpec()
     retry: RetryPolicy = RetryPolicy()
     delay: Span = Field(default=0.0, ge=0, le=2_592_000, description="how long an event waits before it wakes the agent")
     expires_after: Span | None = Field(
         default=None, gt=0, description="how long after its receipt an event is still worth an attempt; absent: always"
     )
+    concurrency: ConcurrencySpec | None = None
+    rate_per_s: float | None = Field(
+        default=None,
+        gt=0,
+        le=100_000,
+        description="attempts a second on average, beside the agent's rate; absent: no limit",
+    )
+    burst: int = Field(default=1, ge=1, le=100_000, description="attempts at once that a rate allows after a quiet spell")
+    debounce: DebounceSpec | None = None
+    batch: BatchSpec | None = None
     state: SubscriptionState = SubscriptionState.LIVE
 
     @property
     def hears_outcomes(self) -> bool:
         """Whether its rule names our own events; what takes everything must not be woken by what it leads to."""
         return "nightbell" in f"{self.pattern}{self.filters}{self.cesql}"
+
+    @property
+    def digest(self) -> DebounceSpec | BatchSpec | None:
+        """What gathers several events into one invocation."""
+        return self.debounce or self.batch
+
+    @model_validator(mode="after")
+    def _one_flow(self) -> SubscriptionSpec:
+        if self.debounce and self.batch:
+            raise ValueError("debounce and batch stand side by side: one of them gathers events")
+        if self.digest and self.order is not Order.STRICT:
+            raise ValueError("a digest keeps every event, in order: debounce and batch need `order: strict`")
+        if self.on_burial == "block" and self.order is Order.NONE:
+            raise ValueError("with `order: none` no event waits for another: `on_burial: block` needs strict or latest")
+        return self
 
     @model_validator(mode="after")
     def _one_language(self) -> SubscriptionSpec:

@@ -21,6 +21,7 @@ class State(StrEnum):
     SUPERSEDED = "superseded"
     EXPIRED = "expired"
     CANCELED = "canceled"
+    DIGESTED = "digested"  # handed over with another, which the reason names
 
 
 OPEN_STATES = frozenset({State.QUEUED, State.RUNNING, State.ACCEPTED, State.WAITING})
@@ -37,6 +38,8 @@ class Wait(StrEnum):
     DELAY = "delay"
     PAUSED = "paused"
     APPROVAL = "approval"
+    BLOCKED = "blocked"  # it would be buried, and its key waits for an operator
+    CONCURRENCY = "concurrency"  # as many of its subscription or key run as may
 
 
 class Order(StrEnum):
@@ -45,6 +48,24 @@ class Order(StrEnum):
     STRICT = "strict"
     LATEST = "latest"
     NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What flow control needs to know of one invocation; only those of subscriptions that ask for it have one.
+
+    `limit_key` is what its concurrency is counted by.  A lane that holds `full_at` invocations goes at once.  Where late events
+    are looked for, `seen_key` names what its key has seen, `version` and `time_ms` say how new this one is; `stale` is then why
+    it is late, as JSON (empty: it is not), and `drops` whether a late one is dropped.
+    """
+
+    limit_key: str = ""
+    full_at: int = 0
+    seen_key: str = ""
+    version: str = ""
+    time_ms: int = 0
+    drops: bool = False
+    stale: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +92,7 @@ class Invocation:
     replay_id: str = ""
     dedup_digest: str = ""
     dedup_window_ms: int = 0
+    flow: Flow | None = None
 
 
 @dataclass(frozen=True, slots=True)

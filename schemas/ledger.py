@@ -41,7 +41,8 @@ class Head:
 
     `attempts` counts every attempt ever made, `tries` those of the present budget (a redrive starts a new one).
     `data` is the JSON view where it is at hand in memory, else None with `has_data` False.  `budget_ms` is when the present
-    budget began (a redrive's time), 0 where that was the invocation's creation.
+    budget began (a redrive's time), 0 where that was the invocation's creation.  `digest` are the events that it hands over,
+    its own last, where it stands for several.
     """
 
     invocation: Invocation
@@ -53,6 +54,27 @@ class Head:
     has_data: bool = False
     epoch_hint: int = 0
     budget_ms: int = 0
+    digest: tuple[Event, ...] = ()
+
+    @property
+    def body_bytes(self) -> int:
+        """Bytes of the bodies that it holds in memory."""
+        return sum(len(event.body) for event in self.digest) if self.digest else len(self.event.body)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """When a digest is closed: by a quiet spell of `wait_ms` (0: not), `max_wait_ms` after its first event, or by its size."""
+
+    wait_ms: int
+    max_wait_ms: int
+    max_events: int
+    max_bytes: int = 8 * 1024 * 1024
+
+    def closes_ms(self, first_ms: int, last_ms: int) -> int:
+        """When it closes, by the times of its first and last event."""
+        latest_ms = first_ms + self.max_wait_ms
+        return min(last_ms + self.wait_ms, latest_ms) if self.wait_ms else latest_ms
 
 
 @dataclass(frozen=True, slots=True)

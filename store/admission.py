@@ -18,7 +18,9 @@ from schemas.ledger import Opening
 from schemas.topics import Place, Record
 from store.bodies import KEEP_BODY, Compressor, digest_of
 from store.engine import AddNew, Call, Change, Each, Engine, Notify, Put, Script, fetch
+from store.flowing import kept_flows
 from store.folding import folded_before, without_duplicates
+from store.lateness import without_late
 from store.moves import ADMITTED, begun_with
 from store.prepared import Bulk, Prepared, among
 from store.shards import epochs_of
@@ -222,6 +224,9 @@ class Admission:
         """Part of a script: lanes first, since their locks make `seq` the order within each; then the invocations."""
         epochs = yield from epochs_of({opening.shard for opening in openings.values()})  # shards are locked before lanes
         wanted = yield from without_duplicates(wanted)
+        has_flow = any(invocation.flow is not None for _, invocation in wanted)
+        if has_flow:
+            wanted = yield from without_late(wanted)
         if not wanted:
             return []
         ahead = yield from _lengthen(invocation for _, invocation in wanted)
@@ -240,6 +245,8 @@ class Admission:
                 admitted.append(Admitted(invocation, plan.event, plan.data, before))
         yield from begun_with(begun)  # each is the first of its lane, so it comes before what the lane gets now
         yield Put(_INVOCATIONS, rows)
+        if has_flow:
+            yield from kept_flows(admitted)
         if self._announces:
             yield Notify(WORK, ",".join(map(str, sorted({invocation.shard for _, invocation in wanted}))))
         return admitted

@@ -42,7 +42,14 @@ _FOLDED = Bulk(
 )
 _FOLDED_BEFORE = Prepared(select(folds.c.id).where(among(folds.c.id, "ids")), "ids")
 _OF_EVENT = Prepared(
-    select(folds.c.subscription_uid, folds.c.invocation_id, folds.c.replay_id, folds.c.at_ms, invocations.c.event_id)
+    select(
+        folds.c.subscription_uid,
+        folds.c.invocation_id,
+        folds.c.replay_id,
+        folds.c.at_ms,
+        invocations.c.event_id,
+        folds.c.stale,
+    )
     .outerjoin(invocations, invocations.c.id == folds.c.invocation_id)
     .where(folds.c.event_id == bindparam("event_"))
     .order_by(folds.c.at_ms, folds.c.id),
@@ -59,13 +66,17 @@ class Held(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """An invocation that was not queued; `of_event` is the event of the one it is a duplicate of ("" where that is gone)."""
+    """An invocation that was not queued; `of_event` is the event of the one it is a duplicate of ("" where that is gone).
+
+    `stale` says, as JSON, why it was late, where it was dropped for that.
+    """
 
     subscription_uid: str
     invocation_id: str
     replay_id: str
     at_ms: int
     of_event: str
+    stale: str = ""
 
 
 def without_duplicates(wanted: Sequence[Wanted]) -> Script[Sequence[Wanted]]:
@@ -124,4 +135,4 @@ def folded_before(wanted: Sequence[Invocation]) -> Script[set[str]]:
 async def folds_of(engine: Engine, event_id: str) -> list[Fold]:
     """What was folded of an event, in the order in which it happened."""
     rows = await fetch(engine, _OF_EVENT, event_id)
-    return [Fold(uid, name, replay, at, of_event or "") for uid, name, replay, at, of_event in rows]
+    return [Fold(uid, name, replay, at, of_event or "", stale) for uid, name, replay, at, of_event, stale in rows]

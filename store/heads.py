@@ -8,14 +8,15 @@ from typing import Any
 import orjson
 from sqlalchemy import ColumnElement, bindparam, func, literal_column, not_, select
 
-from schemas.event import from_envelope
+from schemas.event import Event, from_envelope
 from schemas.invocation import Invocation, Order, State
 from schemas.ledger import Head
 from store.bodies import unpacked
 from store.days import DAY_MS
+from store.digests import digests_of, flow_of
 from store.engine import Call, Row, Script
 from store.prepared import Prepared, among
-from store.tables import agents, bodies, events, invocations, lanes
+from store.tables import agents, bodies, events, flows, invocations, lanes
 
 ZERO: ColumnElement[int] = literal_column("0")  # written out: a partial index serves only a condition that the planner can read
 _first = invocations.alias("first")
@@ -34,6 +35,7 @@ _INVOCATION = (
 _WANTED = [
     *(invocations.c[name] for name in _INVOCATION),
     *(events.c.envelope, events.c.family, events.c.pointer, bodies.c.coding, bodies.c.body),
+    *(flows.c.limit_key, flows.c.stale, flows.c.digest_id),
 ]
 # An event was admitted when its invocation was made, but for replays; its body was last used on that day, or it came again.
 # Where tables lie by day this spares looking through all of them; what is not found so is looked for anywhere.
@@ -45,6 +47,7 @@ _HEADS = Prepared(
     .select_from(invocations)
     .outerjoin(events, (events.c.id == invocations.c.event_id) & _NEAR)
     .outerjoin(bodies, (bodies.c.digest == events.c.body_digest) & _THAT_DAY)
+    .outerjoin(flows, flows.c.invocation_id == invocations.c.id)
     .where(invocations.c.seq.in_(select(_HEAD_OF).where(among(lanes.c.id, "lanes")))),
     "lanes",
 )
@@ -53,10 +56,11 @@ _ANYWHERE = Prepared(
     .select_from(invocations)
     .join(events, events.c.id == invocations.c.event_id)
     .outerjoin(bodies, bodies.c.digest == events.c.body_digest)
+    .outerjoin(flows, flows.c.invocation_id == invocations.c.id)
     .where(among(invocations.c.seq, "seqs")),
     "seqs",
 )
-_SEQ, _CODING = len(_INVOCATION) - 1, len(_WANTED) - 2
+_SEQ, _CODING = len(_INVOCATION) - 1, len(_INVOCATION) + 3
 _DUE = Prepared(
     select(lanes.c.id)
     .where(
@@ -107,13 +111,15 @@ def heads_of(names: Sequence[str]) -> Script[list[tuple[Head, int]]]:
             del rows[seq]
         rows.update({row[_SEQ]: row for row in (yield Call(_ANYWHERE, (far,)))})
     place = {name: number for number, name in enumerate(names)}
-    heads = [_read(row) for row in rows.values()]
+    carriers = [row[0] for row in rows.values() if row[-1] == row[0]]
+    digests = (yield from digests_of(carriers)) if carriers else {}
+    heads = [_read(row, digests.get(row[0], ())) for row in rows.values()]
     return sorted(heads, key=lambda head: place[head[0].invocation.lane])
 
 
-def _read(row: Row) -> tuple[Head, int]:
+def _read(row: Row, digest: tuple[Event, ...]) -> tuple[Head, int]:
     ident, team, event_id, uid, subscription, generation, agent, shard, key, lane, order, created, due, replay = row[:14]
-    attempts, tries, state, budget, seq, envelope, family, pointer, coding, body = row[14:]
+    attempts, tries, state, budget, seq, envelope, family, pointer, coding, body, *flow = row[14:]
     invocation = Invocation(
         id=ident,
         team=team,
@@ -129,9 +135,10 @@ def _read(row: Row) -> tuple[Head, int]:
         created_ms=created,
         due_ms=due,
         replay_id=replay,
+        flow=flow_of(flow[0], flow[1]),
     )
     document: dict[str, Any] = orjson.loads(envelope)
     if replay:
         document["replayid"] = replay
     event = from_envelope(document, b"" if body is None else unpacked(coding, body), family=family, pointer=pointer)
-    return Head(invocation, event, attempts, tries, State(state), budget_ms=budget), seq
+    return Head(invocation, event, attempts, tries, State(state), budget_ms=budget, digest=digest), seq

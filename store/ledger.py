@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from schemas.invocation import State
-from schemas.ledger import Head, Held, Lease, Opening, Settlement
+from schemas.ledger import Head, Held, Lease, Opening, Settlement, Window
 from store import shards
 from store.engine import Engine, Script, fetch
+from store.flowing import gathered
 from store.gather import Gathering
 from store.heads import NEXT_DUE, due_heads, heads_of
 from store.mending import closed_stale
 from store.moves import Move, move_of, moved, opened
-from store.releases import Waiters, released, superseded
+from store.releases import Waiters, let_in, released, superseded
 from store.standings import held_agents, standing_kept
+from store.tables import NEVER_MS
 
 _SLICE = 500
 
@@ -83,8 +85,9 @@ class Ledger:
         return await self._moves.add(move_of(settlement))
 
     async def park(self, head: Head, *, epoch: int, reason: str, due_ms: int) -> bool:
-        """Let the lane wait without an attempt; `due_ms` 0: until someone releases it."""
+        """Let the lane wait without an attempt; `due_ms` 0: until someone releases it, the oldest first."""
         invocation = head.invocation
+        due_ms = due_ms or NEVER_MS + invocation.created_ms
         move = Move(invocation.id, State.WAITING, reason, 0, shard=invocation.shard, epoch=epoch, due_ms=due_ms)
         return await self._moves.add(move)
 
@@ -92,6 +95,15 @@ class Ledger:
         """End an invocation without another attempt; its lane moves on as in `settle`."""
         invocation = head.invocation
         return await self._moves.add(Move(invocation.id, state, reason, now_ms, shard=invocation.shard, epoch=epoch))
+
+    async def gather(self, head: Head, window: Window, *, epoch: int, now_ms: int) -> int | None:
+        """Close the window that `head` begins where its time has come or it is full; else let the lane wait for it.
+
+        Gives when it is to be asked again, 0 where the lane's head hands over a closed window now, None where it is not ours.
+        """
+        invocation = head.invocation
+        found = await self._engine.write(lambda: gathered(invocation.lane, invocation.shard, epoch, window, now_ms))
+        return None if found is None else found.due_ms
 
     # --- many at once, in slices that let others write between them ---
 
@@ -101,6 +113,13 @@ class Ledger:
         """Make every lane of the agent due that waits for `reason` (of one subscription, where given); how many there were."""
         wanted = Waiters(team, agent, reason, subscription_uid)
         return await self._in_slices(lambda: released(wanted, shard, epoch, now_ms, _SLICE))
+
+    async def let_in(self, *, team: str, agent: str, shard: int, epoch: int, reason: str, most: int, now_ms: int) -> int:
+        """Make due at most `most` (0: all) of the agent's lanes whose reason to wait begins with `reason`, oldest first."""
+        wanted = Waiters(team, agent, reason, "")
+        if most:
+            return await self._engine.write(lambda: let_in(wanted, shard, epoch, now_ms, most))
+        return await self._in_slices(lambda: let_in(wanted, shard, epoch, now_ms, _SLICE))
 
     async def supersede(self, lane: str, *, shard: int, epoch: int, now_ms: int) -> int:
         """End, as superseded by the lane's newest, every other invocation of it that never had an attempt; how many."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import bindparam, select, update
 
-from schemas.invocation import State
+from schemas.invocation import State, Wait
 from store.admission import WORK
 from store.engine import AddNew, Call, Each, Engine, Notify, Row, Script, fetch
 from store.heads import ZERO
@@ -18,7 +18,12 @@ REDRIVABLE = frozenset({State.BURIED, State.EXPIRED, State.CANCELED, State.SUPER
 _SLICE = 200
 
 _ENDED = Prepared(
-    select(*(invocations.c[name] for name in ("seq", "id", "state", "lane", "team", "subscription_uid", "agent", "shard")))
+    select(
+        *(
+            invocations.c[name]
+            for name in ("seq", "id", "state", "lane", "team", "subscription_uid", "agent", "shard", "reason")
+        )
+    )
     .where(invocations.c.team == bindparam("team_"), among(invocations.c.id, "ids"))
     .order_by(invocations.c.seq)
     .with_for_update(),
@@ -68,13 +73,17 @@ class Redress:
     async def redrive(self, team: str, ids: Sequence[str], *, now_ms: int) -> list[str]:
         """Queue ended invocations again, at their old place in their lane: same id, same attempts, a new budget of tries.
 
-        Gives those that were redriven; what is open, done, declined or unknown is left alone.
+        Gives those that were redriven; what is done, declined, unknown, or open and does not block its key is left alone.
         """
         done: list[str] = []
         for first in range(0, len(ids), _SLICE):
             part = ids[first : first + _SLICE]
             done += await self._engine.write(lambda part=part: _redriven(team, part, now_ms))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
         return done
+
+    async def skip(self, team: str, ids: Sequence[str], *, reason: str, now_ms: int) -> list[str]:
+        """Bury those that block their keys, so that these go on; gives those that were."""
+        return await self._engine.write(lambda: _skipped(team, ids, reason, now_ms))
 
     async def cancel(self, team: str, ids: Sequence[str], *, reason: str, now_ms: int) -> list[str]:
         """End what waits; gives those that were canceled.  One that is running is left alone."""
@@ -96,14 +105,14 @@ class Redress:
 
 
 def _redriven(team: str, ids: Sequence[str], now_ms: int) -> Script[list[str]]:
-    rows = [row for row in (yield Call(_ENDED, (team, ids))) if row[2] in REDRIVABLE]
+    rows = [row for row in (yield Call(_ENDED, (team, ids))) if row[2] in REDRIVABLE or is_blocking(row[2], row[8])]
     if not rows:
         return []
     counts: dict[str, int] = {}
     firsts: dict[str, Row] = {}
     for row in rows:
         lane = row[3]
-        counts[lane] = counts.get(lane, 0) + 1
+        counts[lane] = counts.get(lane, 0) + (row[2] in REDRIVABLE)  # one that blocks is in its lane already
         firsts.setdefault(lane, row)
     lengthened = yield AddNew(
         _LENGTHEN,
@@ -113,3 +122,17 @@ def _redriven(team: str, ids: Sequence[str], now_ms: int) -> Script[list[str]]:
     yield from point_at_heads(dict(lengthened))
     yield Notify(WORK, ",".join(map(str, sorted({row[7] for row in rows}))))
     return [row[1] for row in rows]
+
+
+def is_blocking(state: str, reason: str) -> bool:
+    """Whether an invocation blocks its key: it would have been buried, and waits for an operator."""
+    return state == State.WAITING and reason == Wait.BLOCKED
+
+
+def _skipped(team: str, ids: Sequence[str], reason: str, now_ms: int) -> Script[list[str]]:
+    rows = [row for row in (yield Call(_ENDED, (team, ids))) if is_blocking(row[2], row[8])]
+    if not rows:
+        return []
+    answers = yield from moved([Move(row[1], State.BURIED, reason, now_ms) for row in rows])
+    yield Notify(WORK, ",".join(map(str, sorted({row[7] for row in rows}))))
+    return [row[1] for row, was in zip(rows, answers, strict=True) if was]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from sqlalchemy import bindparam, or_, select, update
+from sqlalchemy import Integer, bindparam, func, or_, select, update
 
 from schemas.invocation import State
 from store.engine import Call, Each, Script
@@ -12,7 +12,7 @@ from store.heads import ZERO
 from store.moves import Move, moved
 from store.prepared import Prepared
 from store.shards import epochs_of
-from store.tables import invocations, lanes
+from store.tables import NEVER_MS, invocations, lanes
 
 _WAITERS = Prepared(
     select(lanes.c.id)
@@ -42,6 +42,22 @@ _UNTRIED = Prepared(
 )
 
 
+# Of those that wait until someone releases them alone: what waits for a time may be many, and is not read.
+_OUTSIDE = Prepared(
+    select(lanes.c.id, lanes.c.hold)
+    .where(
+        lanes.c.team == bindparam("team_"),
+        lanes.c.agent == bindparam("agent_"),
+        lanes.c.shard == bindparam("shard_"),
+        lanes.c.due_ms >= NEVER_MS,
+        func.substr(lanes.c.hold, 1, bindparam("length", type_=Integer())) == bindparam("why"),
+    )
+    .order_by(lanes.c.due_ms)
+    .limit(bindparam("limit_")),
+    *("team_", "agent_", "shard_", "length", "why", "limit_"),
+)
+
+
 class Waiters(NamedTuple):
     """Lanes of an agent that wait for `reason`; of one subscription, where its uid is given."""
 
@@ -58,6 +74,16 @@ def released(wanted: Waiters, shard: int, epoch: int, now_ms: int, limit: int) -
         return 0
     rows = yield Call(_WAITERS, (wanted.team, wanted.agent, now_ms, wanted.reason, wanted.subscription_uid, limit))
     yield Each(_RELEASE, [(now_ms, lane, wanted.reason) for lane in sorted(row[0] for row in rows)])
+    return len(rows)
+
+
+def let_in(wanted: Waiters, shard: int, epoch: int, now_ms: int, limit: int) -> Script[int]:
+    """Make up to `limit` of them due, oldest first, whose reason begins with the one that is given; how many there were."""
+    epochs = yield from epochs_of({shard})
+    if epochs.get(shard) != epoch:
+        return 0
+    rows = yield Call(_OUTSIDE, (wanted.team, wanted.agent, shard, len(wanted.reason), wanted.reason, limit))
+    yield Each(_RELEASE, [(now_ms, lane, hold) for lane, hold in sorted(tuple(row) for row in rows)])
     return len(rows)
 
 

@@ -26,7 +26,7 @@ from store.days import (
 from store.engine import Call, Change, Engine, Script, fetch
 from store.heads import ZERO
 from store.prepared import Prepared, among
-from store.tables import attempts, bodies, dedups, events, facts, folds, invocations, refusals, rejected, seen
+from store.tables import attempts, bodies, dedups, events, facts, flows, folds, invocations, marks, refusals, rejected, seen
 
 SLICE = 200
 _WALK = 2000
@@ -41,6 +41,7 @@ class Keep:
     bodies_days: float = 14
     refusals_days: float = 14
     rejected_days: float = 30
+    marks_days: float = 35  # what a key has seen, where late events are looked for
     dedups_days: float = 7  # beyond their windows: as long as the log may hold an event that was received within them
 
 
@@ -55,6 +56,9 @@ _OLD_EVENTS = Prepared(
 _OF_EVENTS = select(invocations.c.seq).where(among(invocations.c.event_id, "ids"))
 _DROP_ATTEMPTS = Prepared(delete(attempts).where(attempts.c.invocation_seq.in_(_OF_EVENTS)), "ids")
 _DROP_INVOCATIONS = Prepared(delete(invocations).where(among(invocations.c.event_id, "ids")), "ids")
+_DROP_FLOWS = Prepared(
+    delete(flows).where(flows.c.invocation_id.in_(select(invocations.c.id).where(among(invocations.c.event_id, "ids")))), "ids"
+)
 _DROP_FOLDS = Prepared(delete(folds).where(among(folds.c.event_id, "ids")), "ids")
 _DROP_EVENTS = Prepared(delete(events).where(among(events.c.id, "ids")), "ids")
 _OLDEST_OPEN = Prepared(select(func.min(invocations.c.created_ms)).where(invocations.c.ended_ms == ZERO))
@@ -81,6 +85,7 @@ def _older(table: Table, key: ColumnElement[Any], at_ms: ColumnElement[Any], ord
 _DROP_BODIES = _older(bodies, bodies.c.digest, bodies.c.last_ms, bodies.c.last_ms)
 _DROP_REFUSALS = _older(refusals, refusals.c.seq, refusals.c.at_ms, refusals.c.seq)
 _DROP_REJECTED = _older(rejected, rejected.c.seq, rejected.c.at_ms, rejected.c.seq)
+_DROP_MARKS = _older(marks, marks.c.key_digest, marks.c.at_ms, marks.c.at_ms)
 _DROP_DEDUPS = _older(dedups, dedups.c.key_digest, dedups.c.expires_ms, dedups.c.expires_ms)
 
 # Only a version that has an end goes by its age; one without stays until newer ones push it out.
@@ -115,6 +120,7 @@ class Retention:
             "bodies": await self._bodies(_before(now_ms, self._keep.bodies_days)),
             "seen": await self._seen(now_ms),
             "dedups": await self._sliced(lambda: _count(_DROP_DEDUPS, _before(now_ms, self._keep.dedups_days))),
+            "marks": await self._sliced(lambda: _count(_DROP_MARKS, _before(now_ms, self._keep.marks_days))),
             "refusals": await self._sliced(lambda: _count(_DROP_REFUSALS, _before(now_ms, self._keep.refusals_days))),
             "facts": await self._sliced(lambda: _count(_DROP_FACTS, now_ms)),
             "rejected": await self._sliced(lambda: _count(_DROP_REJECTED, _before(now_ms, self._keep.rejected_days))),
@@ -202,7 +208,7 @@ def _events_of(part: str, before_ms: int) -> Script[int]:
 
 
 def _without_work(ids: list[str]) -> Script[None]:
-    for statement in (_DROP_ATTEMPTS, _DROP_INVOCATIONS, _DROP_FOLDS):
+    for statement in (_DROP_ATTEMPTS, _DROP_FLOWS, _DROP_INVOCATIONS, _DROP_FOLDS):
         yield Call(statement, (ids,))
 
 

@@ -53,7 +53,10 @@ _QUEUED = Prepared(
     "agent_",
     "uid_",
 )
-_GENERATION_FIELDS = ("pattern", "filters", "cesql", "when", "extensions", "dedup", "order", "context")
+_GENERATION_FIELDS = (
+    *("pattern", "filters", "cesql", "when", "extensions", "dedup", "order", "context"),
+    *("stale", "concurrency", "debounce", "batch"),
+)
 
 
 @dataclass(frozen=True, slots=True)

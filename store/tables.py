@@ -325,19 +325,51 @@ dedups = Table(
 )
 Index("ix_dedups_expires", dedups.c.expires_ms)  # retention
 
-# Invocations that were planned and folded into an earlier one of the same key.
+# Invocations that were planned and not queued: folded into an earlier one of the same key, or dropped as late.
 folds = Table(
     "folds",
     metadata,
     _text("id", key=True),  # of the invocation that was not queued
     _text("event_id"),
     _text("subscription_uid"),
-    _text("invocation_id"),  # the one that it is a duplicate of
+    _text("invocation_id"),  # the one that it is a duplicate of; "" where it was late
     _text("replay_id"),
     _number("at_ms"),
+    _text("stale"),  # why it was late, as JSON, where that is the reason; "": a dedup's
     sqlite_with_rowid=False,
 )
 Index("ix_folds_event", folds.c.event_id)  # trace, retention
+
+# What flow control knows of an invocation; most have no row.  `digest_id` is the invocation that handed it over with others,
+# its own id where it is that one itself.
+flows = Table(
+    "flows",
+    metadata,
+    _text("invocation_id", key=True),
+    _text("limit_key"),  # what its concurrency is counted by
+    _text("stale"),  # why it is late, as JSON
+    _text("digest_id"),
+    sqlite_with_rowid=False,
+)
+Index(
+    "ix_flows_digest",
+    flows.c.digest_id,
+    postgresql_where=flows.c.digest_id != "",
+    sqlite_where=flows.c.digest_id != "",
+)  # the members of a digest
+
+# The newest event that a key has shown to a subscription which looks for late ones.
+marks = Table(
+    "marks",
+    metadata,
+    _text("key_digest", key=True),
+    _text("version"),
+    _number("time_ms"),
+    _text("event_id"),
+    _number("at_ms"),
+    sqlite_with_rowid=False,
+)
+Index("ix_marks_at", marks.c.at_ms)  # retention
 
 # A lane exists while it has unfinished invocations: `queued` counts them.  `due_ms` is its head's, NEVER_MS where that waits
 # until someone releases it; `hold` is why the head waits.  A lane in flight keeps its due time: its owner knows what it has.

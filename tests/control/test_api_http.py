@@ -49,6 +49,7 @@ async def test_every_answer_is_as_the_document_says(world: World) -> None:
     invocations = {
         "redrive": (await ended(world, "buried", "buried")).invocations[0].id,
         "cancel": (await world.admit("queued")).invocations[0].id,
+        "skip": (await ended(world, "blocked", "waiting", reason="blocked")).invocations[0].id,
     }
     for act in ("heartbeat", "status", "complete", "fail"):
         invocations[act], plan = await accepted(world, act)
@@ -86,6 +87,7 @@ def _body(path: str, method: str, event_id: str) -> Any:
         "/v1/facts": {"thing": "default/gh/1", "name": "tier", "value": {"plan": "gold"}},
         "/v1/secrets/{name}": {"value": CANARIES[0]},
         "/v1/keys": {"name": "made", "role": "viewer"},
+        "/v1/lanes/unblock": {"how": "skip", "dry_run": True},
         "/v1/redrives": {"dry_run": True},
         "/v1/replays": {"dry_run": True},
         "/v1/sources/{name}": DOCUMENT["sources"]["gh"],

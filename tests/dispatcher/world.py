@@ -14,7 +14,7 @@ from dispatcher.metrics import DispatchMetrics
 from dispatcher.ports import Curated
 from dispatcher.service import Dispatcher, DispatcherConfig
 from schemas.config import AgentConfig, AgentSpec, SubscriptionConfig, SubscriptionSpec, SubscriptionState
-from schemas.context import Envelope
+from schemas.context import NO_ENVELOPE, Envelope
 from schemas.event import Event
 from schemas.ids import event_id, invocation_id, shard_of
 from schemas.invocation import Admitted, Invocation, Order
@@ -131,7 +131,7 @@ class FakeCurator:
         self.full_ones: list[str] = []
         self.takes_s = 0.0
 
-    def plain(self, subscription: SubscriptionConfig, event: Event, data: Any, *, envelope: Envelope) -> Curated:
+    def plain(self, subscription: SubscriptionConfig, event: Event, data: Any, *, envelope: Envelope = NO_ENVELOPE) -> Curated:
         return Curated(orjson.dumps({"n": data}), 5, 10, "d")
 
     async def full(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from schemas.errors import StoreUnavailable
 from schemas.invocation import END_STATES, Admitted, Invocation, Order, State
-from schemas.ledger import Head, Held, Lease, Opening, Settlement
+from schemas.ledger import Head, Held, Lease, Opening, Settlement, Window
 
 STALE_MS = 60_000  # an attempt of the present epoch whose settlement never came is closed this long after its deadline
 
@@ -26,6 +26,7 @@ class Row:
     tries: int = 0
     opened: dict[int, Opening] = field(default_factory=dict)
     settled: dict[int, str] = field(default_factory=dict)
+    digest: tuple[object, ...] = ()
 
     @property
     def is_open(self) -> bool:
@@ -148,7 +149,7 @@ class FakeLedger:
         return row.due_ms is not None and row.due_ms <= now_ms
 
     def _head(self, row: Row) -> Head:
-        return Head(row.invocation, row.event, row.attempts, row.tries, row.state)
+        return Head(row.invocation, row.event, row.attempts, row.tries, row.state, digest=row.digest)
 
     async def next_in_lane(self, lane: str) -> Head | None:
         await self._begin("next_in_lane")
@@ -196,7 +197,7 @@ class FakeLedger:
         row.tries = settlement.tries
         if settlement.disable_subscription:
             self.disabled.add(settlement.disable_subscription)
-        self._moved(row, settlement.state, settlement.reason, settlement.due_ms)
+        self._moved(row, settlement.state, settlement.reason, settlement.due_ms or None)
         await self.delay()
         return True
 
@@ -242,6 +243,46 @@ class FakeLedger:
             ):
                 row.due_ms, released = now_ms, released + 1
         return released
+
+    async def let_in(self, *, team: str, agent: str, shard: int, epoch: int, reason: str, most: int, now_ms: int) -> int:
+        await self._begin("let_in")
+        if not self._is_mine(shard, epoch):
+            return 0
+        waiting = [
+            row
+            for row in self.rows.values()
+            if (row.invocation.team, row.invocation.agent) == (team, agent)
+            and row.state is State.WAITING
+            and row.due_ms is None
+            and row.reason.startswith(reason)
+        ]
+        waiting.sort(key=lambda row: row.invocation.created_ms)
+        for row in waiting[: most or None]:
+            row.due_ms = now_ms
+        return len(waiting[: most or None])
+
+    async def gather(self, head: Head, window: Window, *, epoch: int, now_ms: int) -> int | None:
+        await self._begin("gather")
+        if not self._is_mine(head.invocation.shard, epoch):
+            return None
+        taken = []
+        for ident in self.lanes.get(head.invocation.lane, []):
+            row = self.rows[ident]
+            if row.attempts or row.digest or len(taken) == window.max_events:
+                break
+            taken.append(row)
+        if not taken:
+            return 0
+        due_ms = window.closes_ms(taken[0].invocation.created_ms, taken[-1].invocation.created_ms)
+        if len(taken) < window.max_events and now_ms < due_ms:
+            self._moved(taken[0], State.WAITING, "debounce", due_ms)
+            return due_ms
+        newest = taken[-1]
+        newest.digest = tuple(row.event for row in taken)
+        newest.due_ms, newest.state = now_ms, State.QUEUED
+        for row in taken[:-1]:
+            self._moved(row, State.DIGESTED, newest.invocation.id, 0)
+        return 0
 
     async def supersede(self, lane: str, *, shard: int, epoch: int, now_ms: int) -> int:
         await self._begin("supersede")

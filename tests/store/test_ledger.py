@@ -199,7 +199,7 @@ async def test_a_parked_lane_waits_until_it_is_released(desk: Desk) -> None:
     elsewhere = await desk.ledger.release(**words, reason=Wait.PAUSED, subscription_uid="sub-2")
     released = await desk.ledger.release(**words, reason=Wait.PAUSED, subscription_uid="sub-1")
 
-    assert parked == [(NEVER_MS, "paused")]
+    assert parked == [(NEVER_MS + one.created_ms, "paused")], "who came first is released first"
     assert (nothing, elsewhere, released) == (0, 0, 1)
     assert ids(await desk.due(NOW + 9)) == [one.id]
     assert await desk.ledger.open(an_opening(one))
