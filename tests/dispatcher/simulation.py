@@ -17,7 +17,7 @@ from dispatcher.lanes import Bounds
 from dispatcher.service import Dispatcher
 from schemas.config import SubscriptionState
 from schemas.errors import AgentTimedOut, AgentUnreachable, StoreUnavailable
-from schemas.invocation import END_STATES, Admitted, Order, State
+from schemas.invocation import END_STATES, Admitted, Flow, Order, State
 from schemas.ledger import Opening, Settlement
 from tests.dispatcher.world import Heard, Said, World, until
 from tests.fakes.clock import run_virtually
@@ -25,6 +25,17 @@ from tests.fakes.ledger import FakeLedger
 
 AGENTS = ("calm", "slow", "flaky", "lying", "strict4xx")
 CAP = 3
+PER_KEY = 2
+# What a subscription asks for beside its order; most ask for nothing.
+FLOWS: tuple[dict[str, Any], ...] = (
+    {},
+    {},
+    {},
+    {"on_burial": "block"},
+    {"debounce": {"wait": 1.0, "max_wait": 3.0, "max_events": 3}},
+    {"concurrency": {"key": "data.org", "per_key": PER_KEY}},
+    {"concurrency": {"max": PER_KEY}, "rate_per_s": 20, "burst": 2},
+)
 LEASE_MS = 6_000
 TIMEOUT_S = 2.0
 
@@ -84,15 +95,18 @@ class Simulation:
         self.started = 0
         self.admitted: list[Admitted] = []
         self.first_heard: dict[str, list[int]] = {}
+        self.handed_over: dict[str, list[str]] = {}  # the events of each digest, as its agent got them
         self.rank = {}
         self.healed = False
         self.problems: list[str] = []
         for name in AGENTS:
             self.world.roster.agent(name, max_concurrency=CAP, timeout_s=TIMEOUT_S)
             order = self.random.choice((Order.STRICT, Order.STRICT, Order.NONE))
-            self.world.roster.subscription(
-                f"to-{name}", name, order=order, retry={"first_delay": 0.2, "max_delay": 5, "max_attempts": 1000}
-            )
+            flow = self.random.choice(FLOWS)
+            if "debounce" in flow or "on_burial" in flow:
+                order = Order.STRICT
+            retry = {"first_delay": 0.2, "max_delay": 5, "max_attempts": 1000}
+            self.world.roster.subscription(f"to-{name}", name, order=order, retry=retry, **flow)
             self.world.caller.scripts[name] = self.script(name)
         self._watch_rows()
         self._break()
@@ -155,6 +169,10 @@ class Simulation:
         number = heard.document["invocation"]["attempt"]
         if number not in row.opened:
             self.problems.append(f"I7: {heard.id} was called without a row for attempt {number}")
+        if digest := heard.document.get("digest"):
+            events = [each["event"]["id"] for each in digest["events"]]
+            if self.handed_over.setdefault(heard.id, events) != events:
+                self.problems.append(f"I5: {heard.id} handed over other events than before")
         seen = self.first_heard.setdefault(row.invocation.lane, [])
         rank = self.rank[heard.id]
         if rank not in seen:
@@ -196,11 +214,19 @@ class Simulation:
         if len(running) > 1:
             self.problems.append(f"two run in lane {lane}")
 
-    def check_limit(self, process: str, agent: str, running: int) -> None:
-        """The owner of an agent keeps its limit exactly; a zombie's last calls are its own affair."""
+    def check_limit(self, process: str, agent: str, running: list[str]) -> None:
+        """The owner of an agent keeps its limits exactly; a zombie's last calls are its own affair."""
         owner = self.ledger.shards[self.world.roster.agents_now[agent].shard].owner
-        if owner == process and running > CAP:
-            self.problems.append(f"{agent} got {running} calls at once from its owner")
+        if owner != process:
+            return
+        if len(running) > CAP:
+            self.problems.append(f"{agent} got {len(running)} calls at once from its owner")
+        if self.world.roster.subscriptions_now[f"to-{agent}"].spec.concurrency is None:
+            return
+        flows = [self.ledger.rows[each].invocation.flow for each in running]
+        keys = [flow.limit_key if flow else "" for flow in flows]
+        if max(map(keys.count, keys)) > PER_KEY:
+            self.problems.append(f"{agent} got more than {PER_KEY} calls of one key at once from its owner")
 
     # Processes
 
@@ -213,13 +239,14 @@ class Simulation:
 
         if self.broken == "no fencing":
             dispatcher._tenure.remaining_s = lambda: 1e9  # type: ignore[method-assign]
-        simulation, running = self, dict.fromkeys(AGENTS, 0)
+        simulation, running = self, {name: [] for name in AGENTS}
 
         class CallerLine:
             async def request(self, method: str, url: str, **more: Any) -> Any:
                 await line.thawed.wait()
                 agent = url.rsplit("/", 1)[-1]
-                running[agent] += 1
+                ident = more["headers"]["webhook-id"]
+                running[agent].append(ident)
                 simulation.check_limit(name, agent, running[agent])
                 try:
                     found = await caller.request(method, url, **more)
@@ -227,7 +254,7 @@ class Simulation:
                     await line.thawed.wait()
                     raise
                 finally:
-                    running[agent] -= 1
+                    running[agent].remove(ident)
                 await line.thawed.wait()
                 return found
 
@@ -247,12 +274,27 @@ class Simulation:
 
     # Chaos
 
+    def admit_one(self, name: str, key: str) -> Admitted:
+        """One invocation, with what the router works out for its subscription's flow control."""
+        spec = self.world.roster.subscriptions_now[name].spec
+        if spec.debounce is None and (spec.concurrency is None or spec.concurrency.key is None):
+            return self.world.admit(name, key)
+        due_in_ms = 0 if spec.debounce is None else round(spec.debounce.wait * 1000)
+        invocation, event = self.world.invocation(name, key, due_in_ms=due_in_ms)
+        full_at = 0 if spec.debounce is None else spec.debounce.max_events
+        limit_key = "" if spec.concurrency is None else f"org{self.random.randint(0, 1)}"
+        made = replace(invocation, flow=Flow(limit_key=limit_key, full_at=full_at))
+        one = self.ledger.admit(made, event, {"sequence": self.world.sequence})
+        if full_at and one.ahead + 1 >= full_at:
+            self.ledger.lane_is_full(invocation.lane)
+        return one
+
     def admit(self) -> None:
         """A few events at once; the offers reach a process, another process, or nobody."""
         offered = []
         for _ in range(self.random.randint(1, 6)):
             name = self.random.choice(AGENTS)
-            one = self.world.admit(f"to-{name}", f"k{self.random.randint(0, 3)}")
+            one = self.admit_one(f"to-{name}", f"k{self.random.randint(0, 3)}")
             self.rank[one.invocation.id] = len(self.rank)
             self.admitted.append(one)
             if self.broken == "lanes off":
@@ -285,8 +327,18 @@ class Simulation:
             name = f"to-{self.random.choice(AGENTS)}"
             paused = self.world.roster.subscriptions_now[name].spec.state is SubscriptionState.PAUSED
             self.world.roster.state(name, SubscriptionState.LIVE if paused else SubscriptionState.PAUSED)
+        elif luck < 0.97:
+            self.unblock()
         elif self.ledger.unfinished:
             self.ledger.cancel(self.random.choice(self.ledger.unfinished).invocation.id)
+
+    def unblock(self) -> None:
+        """An operator looks at the blocked keys, and has each head tried again or skipped."""
+        for row in self.ledger.unfinished:
+            if (row.state, row.reason) == (State.WAITING, "blocked"):
+                self.ledger.unblock(row, skip=self.random.random() < 0.5)
+                for process in self.processes.values():
+                    process.dispatcher.wake("default", row.invocation.agent)
 
     async def run(self, *, acts: int = 60) -> None:
         for _ in range(self.random.randint(1, 3)):
@@ -296,10 +348,15 @@ class Simulation:
             await asyncio.sleep(self.random.expovariate(4))
         await self.heal()
         with suppress(TimeoutError):  # then what never ended is named below
-            await until(lambda: not self.ledger.unfinished or bool(self.problems), within_s=7_500, every_s=0.5)
+            await until(self.is_over, within_s=7_500, every_s=0.5)
         for name in list(self.processes):
             await self.stop(name)
         self.check_end()
+
+    def is_over(self) -> bool:
+        """Whether nothing is left, or something went wrong; operators do their part until then."""
+        self.unblock()
+        return not self.ledger.unfinished or bool(self.problems)
 
     async def heal(self) -> None:
         self.healed = True
@@ -320,6 +377,12 @@ class Simulation:
             heard = self.world.caller.ids(one.invocation.agent).count(one.invocation.id)
             if row.state is State.DONE and not heard:
                 self.problems.append(f"I1: {one.invocation.id} is done and its agent never heard of it")
+            if row.state is State.DIGESTED and row.event.id not in [event.id for event in self.ledger.rows[row.reason].digest]:
+                self.problems.append(f"I1: {one.invocation.id} ended in a digest that has not its event")
+            if row.state is State.DONE and row.digest:
+                sent = self.handed_over.get(one.invocation.id)
+                if sent != [event.id for event in row.digest]:
+                    self.problems.append(f"I1: {one.invocation.id} is done, and its agent got {sent}")
             if set(row.opened) - set(row.settled):
                 self.problems.append(f"I7: {one.invocation.id} has attempts without an end")
 

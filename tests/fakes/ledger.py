@@ -298,7 +298,20 @@ class FakeLedger:
                 superseded += 1
         return superseded
 
+    def lane_is_full(self, lane: str) -> None:
+        """As admission does: a lane whose window is full goes at once, unless its head waits for something else."""
+        row = self.rows[self.lanes[lane][0]]
+        now = self.now_ms()
+        if row.reason in {"", "debounce"} and row.state is not State.RUNNING and row.due_ms is not None and row.due_ms > now:
+            row.due_ms = now
+
     # What people do meanwhile
+
+    def unblock(self, row: Row, *, skip: bool) -> None:
+        if skip:
+            self._moved(row, State.BURIED, "skipped", 0)
+        else:
+            row.state, row.reason, row.due_ms, row.tries = State.QUEUED, "redriven", self.now_ms(), 0
 
     def cancel(self, invocation_id: str) -> bool:
         row = self.rows[invocation_id]
