@@ -25,7 +25,7 @@ _LOG = structlog.get_logger("eventlog")
 
 
 class Member(Protocol):
-    """A member of a consumer group; see `kafka.GroupConsumer`."""
+    """A member of a consumer group; see `kafka_group.GroupConsumer`."""
 
     async def start(self, topics: Sequence[str], revoked: Revoked, assigned: Assigned) -> None:
         """Join the group; both callbacks are called between fetches, `assigned` with its places held back."""

@@ -27,7 +27,7 @@ PURE_FACES = {
     "dispatcher.protocols", "dispatcher.signing",
 }  # fmt: skip
 BORDERS = {
-    "aiokafka": {"eventlog/kafka.py", "eventlog/kafka_topics.py", "eventlog/kafka_errors.py"},
+    "aiokafka": {"eventlog/kafka.py", "eventlog/kafka_group.py", "eventlog/kafka_topics.py", "eventlog/kafka_errors.py"},
     "sqlalchemy": {"store/", "eventlog/sql.py"},
     "alembic": {"store/"},
     "asyncpg": {"store/"},
