@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -149,7 +148,7 @@ async def _plan_roles(plan: Plan, roles: frozenset[str]) -> None:
         await _plan_router(plan)
     if "dispatcher" in roles:  # stops after the router, which hands over to it
         assert plan.dispatcher is not None
-        plan.parts.append(_Worker(plan.dispatcher.run, plan.dispatcher.stop).part("dispatcher"))
+        plan.parts.append(_worker("dispatcher", plan.dispatcher))
         health.watch("dispatcher", _is_ready(plan.dispatcher))
     await _plan_listener(plan, roles)
     if roles != {"ingest"}:
@@ -266,7 +265,7 @@ async def _plan_router(plan: Plan) -> None:
         metrics=LagMetrics(),
         observer=house.observer,
     )
-    plan.parts += [Part("lag", lag), Part("topics", topics.run), _Worker(router.run, router.stop).part("router")]
+    plan.parts += [Part("lag", lag), Part("topics", topics.run), _worker("router", router)]
     plan.health.watch("router", _is_ready(router))
 
 
@@ -331,27 +330,13 @@ def _wake(dispatcher: Dispatcher, payload: str) -> None:
         dispatcher.wake()
 
 
-class _Worker:
-    """A worker that ends by itself once told: stopping it means waiting until it has."""
+def _worker(name: str, worker: Router | Dispatcher) -> Part:
+    """A part that ends by itself once it is told."""
 
-    def __init__(self, run: Callable[[], Awaitable[None]], stop: Callable[[], None]) -> None:
-        self._run, self._stop = run, stop
-        self._ended = asyncio.Event()
-        self._ended.set()
+    async def stop() -> None:
+        worker.stop()
 
-    async def run(self) -> None:
-        self._ended.clear()
-        try:
-            await self._run()
-        finally:
-            self._ended.set()
-
-    async def stop(self) -> None:
-        self._stop()
-        await self._ended.wait()
-
-    def part(self, name: str) -> Part:
-        return Part(name, self.run, self.stop)
+    return Part(name, worker.run, stop)
 
 
 def _is_ready(worker: Router | Dispatcher) -> Callable[[], Any]:
