@@ -10,9 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import NullPool, create_engine
 
 from schemas.errors import BadSetting
@@ -21,6 +18,7 @@ from store.postgres_driver import CONNECT_S, FOREIGN, translated
 from store.prepared import SQLITE
 from store.sqlite_driver import ours, take_lock
 
+_REVISIONS = Path(__file__).parent / "migrations" / "versions"
 _LOCK = 0x6E62_6D69_6772_6174  # "nbmigrat": one migration at a time, over all processes
 _VERSION = "SELECT version_num FROM alembic_version"
 
@@ -56,9 +54,12 @@ async def schema_version(url: str) -> str | None:
 
 def newest() -> str:
     """The newest revision that this build knows."""
-    head = ScriptDirectory.from_config(_config()).get_current_head()
-    assert head is not None
-    return head
+    return max(_known())
+
+
+def _known() -> set[str]:
+    """The revisions of this build, by their files' names; a test holds that Alembic reads the same."""
+    return {path.name.partition("_")[0] for path in _REVISIONS.glob("[0-9]*_*.py")}
 
 
 async def check_schema(url: str) -> None:
@@ -70,15 +71,18 @@ async def check_schema(url: str) -> None:
         )
 
 
-def _config(**attributes: Any) -> Config:
+def _upgrade(span: str, *, as_sql: bool = False, **attributes: Any) -> None:
+    """Run the revisions.  Alembic is loaded here: a process that finds its schema current, as most do, needs none of it."""
+    from alembic import command
+    from alembic.config import Config
+
     config = Config(attributes=attributes)
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    return config
+    config.set_main_option("script_location", str(_REVISIONS.parent).replace("%", "%%"))
+    command.upgrade(config, span, sql=as_sql)
 
 
 def _refuse_unknown(version: str | None) -> None:
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
-    if version is not None and version not in known:
+    if version is not None and version not in _known():
         raise BadSetting(f"the store's schema is {version}, made by a newer build; this one knows up to {newest()}")
 
 
@@ -97,11 +101,14 @@ def _migrate_sqlite(path: str) -> None:
     except OSError as exc:
         raise BadSetting(f"cannot make the folder of the store {path}: {exc.strerror}") from exc
     with take_lock(path):
-        _refuse_unknown(_version_sqlite(path))
+        version = _version_sqlite(path)
+        _refuse_unknown(version)
+        if version == newest():
+            return
         engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
         try:
             with engine.connect() as connection:
-                command.upgrade(_config(connection=connection), "head")
+                _upgrade("head", connection=connection)
         except sqlite3.Error as exc:
             raise ours(exc) from exc
         finally:
@@ -135,5 +142,5 @@ async def _migrate_postgres(dsn: str) -> None:
 def _statements(version: str | None) -> str:
     """The revisions from `version` on as SQL text: asyncpg runs it, so that no second driver is needed."""
     text = io.StringIO()
-    command.upgrade(_config(output=text), f"{version or 'base'}:head", sql=True)
+    _upgrade(f"{version or 'base'}:head", as_sql=True, output=text)
     return text.getvalue()

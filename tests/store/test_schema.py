@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 
 from schemas.errors import BadSetting, StoreUnavailable
+from store import schema
 from store.address import Address, read_address
 from store.connect import connect
 from store.engine import Call, change, fetch, one_step
@@ -28,6 +33,31 @@ async def test_the_revisions_make_the_tables_that_the_code_means(tmp_path: Path)
 
     engine.dispose()
     assert differences == []
+
+
+def test_the_newest_revision_is_the_one_that_alembic_finds() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
+    scripts = ScriptDirectory.from_config(config)
+
+    assert scripts.get_heads() == [newest()]
+    assert [script.revision for script in scripts.walk_revisions()] == sorted(schema._known(), reverse=True)
+
+
+def test_a_process_whose_schema_is_current_loads_no_alembic(tmp_path: Path) -> None:
+    work = (
+        "import asyncio, sys\n"
+        "from store.connect import connect\n"
+        "async def main():\n"
+        f"    store = connect('sqlite:///{tmp_path / 'store.db'}')\n"
+        "    await store.start(may_migrate=True)\n"
+        "    await store.aclose()\n"
+        "asyncio.run(main())\n"
+        "print('alembic' in sys.modules)"
+    )
+    said = [subprocess.run([sys.executable, "-c", work], capture_output=True, text=True, check=True).stdout for _ in range(2)]
+
+    assert [line.strip() for line in said] == ["True", "False"]
 
 
 async def test_a_store_is_migrated_once_and_knows_its_revision(store_url: str) -> None:
