@@ -8,7 +8,7 @@ Field ── tests: alternatives, ORed    ── absent: that no leaf is there d
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from router.operators import ABSENT, PRESENT, Access, Test
@@ -28,11 +28,7 @@ class Field:
         self.core: Any = None  # the compiled engine's form of this field, made when it is first asked for
         self.absent = ABSENT in tests
         self.tests = tuple(test for test in tests if test is not ABSENT)
-        keys = [
-            test.key[1]
-            for test in self.tests
-            if test.key.__class__ is tuple and test.operator == "equals" and test.key[0] == "equals"
-        ]
+        keys = [test.key[1] for test in self.tests if test.key[0] == "equals"]
         self.equals: frozenset[Hashable] | None = frozenset(keys) if len(keys) == len(self.tests) and not self.absent else None
         self.holds_for: Callable[[Any], bool] = _any_of(self.tests, self.equals)
         self.numeric = any(test.numeric for test in self.tests)
@@ -76,8 +72,23 @@ def field_of(path: str, tests: Sequence[Test]) -> Field:
     return found
 
 
+_PLAIN_OPERATORS: Final = frozenset({"prefix", "suffix", "equals-ignore-case"})
+
+
 def known_field(path: str, element: Any) -> Field | None:
-    """The field of this one alternative where it is a plain string that an earlier pattern asked for too: the common case."""
-    if element.__class__ is not str or ":" in element or element[:1].isdigit():  # perhaps an address
-        return None
-    return _FIELDS.get((path, (("equals", element),)))
+    """The field of this one alternative where it is plainly written and an earlier pattern asked for it too: the common case.
+
+    Only forms whose key needs no look at the value; that a field is known says that its element is well formed.
+    """
+    cls = element.__class__
+    if cls is str:
+        if ":" in element or element[:1].isdigit():  # perhaps an address
+            return None
+        return _FIELDS.get((path, (("equals", element),)))
+    if cls is int:
+        return _FIELDS.get((path, (("equals", element),)))
+    if cls is dict and len(element) == 1:
+        ((operator, wanted),) = element.items()
+        if (wanted.__class__ is str and operator in _PLAIN_OPERATORS) or (wanted is True and operator == "exists"):
+            return _FIELDS.get((path, ((operator, wanted),)))
+    return None

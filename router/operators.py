@@ -25,7 +25,7 @@ PRESENT: Final[Access] = ("present", None)
 WIDEST: Final = 2.0**600  # a range beyond has no access: the cells that index it could overflow
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # never changed; not frozen, since that makes its making three times as long
 class Test:
     """What one element of a leaf array asks of a leaf.
 
@@ -35,7 +35,7 @@ class Test:
 
     operator: str
     wanted: Any
-    key: Hashable
+    key: tuple[Hashable, ...]
     holds: Callable[[Any], bool]
     access: Access = PRESENT
     exact: bool = False

@@ -15,7 +15,7 @@ type Links = Vec<(u32, u32)>;
 pub fn is_consistent(fields: &[Arc<FieldCore>], found: &mut Found<'_>) -> PyResult<bool> {
     let mut shared = Vec::new();
     for field in fields {
-        if found.tangles(field.path.id) {
+        if found.tangles(field.at) {
             shared.push(field);
         } else if !holds(field, found)? {
             return Ok(false);
@@ -29,7 +29,7 @@ pub fn is_consistent(fields: &[Arc<FieldCore>], found: &mut Found<'_>) -> PyResu
     for field in shared.iter().rev() {
         let mut shelved =
             Shelved { absent: field.absent, every: Shelf::default(), holding: Shelf::default(), ahead: ahead.clone() };
-        for leaf in found.at(field.path.id) {
+        for leaf in found.at(field.at) {
             let links: Links = found.links(leaf.chain).collect();
             ahead.extend(links.iter().map(|(array, _)| *array));
             if field.absent {
@@ -55,7 +55,7 @@ pub fn holds(field: &FieldCore, found: &mut Found<'_>) -> PyResult<bool> {
     let mut met = false;
     let mut held = false;
     let mut steps = 1;
-    for leaf in found.at(field.path.id) {
+    for leaf in found.at(field.at) {
         met = true;
         steps += 1;
         if field.holds_for(leaf)? {

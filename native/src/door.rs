@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::address::{address_of, shifted};
 use crate::branch::Branch;
-use crate::ids::{NONE, Path};
+use crate::field::FieldCore;
+use crate::ids::Path;
 use crate::leaf::Leaf;
 use crate::slots::{Group, Slot, cell_of, ordered};
 use crate::table::Table;
@@ -15,13 +16,13 @@ const WIDEST: f64 = 4.149_515_568_880_993e180; // 2^600: beyond, cells could ove
 /// A branch where it is filed, with the first field that a candidate has to satisfy besides: most are told by it alone.
 #[derive(Clone)]
 pub struct Entry {
-    pub first: u32,
+    pub first: Option<Arc<FieldCore>>,
     pub branch: Arc<Branch>,
 }
 
 impl Entry {
     pub fn of(branch: Arc<Branch>) -> Entry {
-        Entry { first: branch.rest.first().map_or(NONE, |field| field.id), branch }
+        Entry { first: branch.rest.first().cloned(), branch }
     }
 }
 

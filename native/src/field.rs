@@ -10,23 +10,22 @@ use rustc_hash::FxHashSet;
 
 use crate::address::{address_of, shifted};
 use crate::ids::{FIELDS, Path};
+use crate::key::Key;
 use crate::leaf::Leaf;
 use crate::slots::{Way, way_of};
 
-type Bytes = Box<[u8]>;
-
 pub enum Test {
-    Equals(Bytes),
-    OneOf(FxHashSet<Bytes>),
-    NoneOf(FxHashSet<Bytes>),
-    Prefix(Bytes),
-    Suffix(Bytes),
+    Equals(Key),
+    OneOf(FxHashSet<Key>),
+    NoneOf(FxHashSet<Key>),
+    Prefix(Key),
+    Suffix(Key),
     /// The same three, ASCII in any case.
-    AnyCase(Bytes),
-    AnyCasePrefix(Bytes),
-    AnyCaseSuffix(Bytes),
+    AnyCase(Key),
+    AnyCasePrefix(Key),
+    AnyCaseSuffix(Key),
     /// Literal runs in order, the first at the start, the last at the end.
-    Wildcard(Vec<Bytes>),
+    Wildcard(Vec<Key>),
     Range {
         low: f64,
         with_low: bool,
@@ -48,9 +47,9 @@ impl Test {
     fn read(given: &Bound<'_, PyAny>) -> PyResult<Test> {
         let given = given.cast::<PyTuple>()?;
         let kind: String = given.get_item(0)?.extract()?;
-        let bytes = |at: usize| -> PyResult<Bytes> { Ok(given.get_item(at)?.extract::<Vec<u8>>()?.into()) };
-        let all = || -> PyResult<Vec<Bytes>> {
-            given.get_item(1)?.try_iter()?.map(|one| Ok(one?.extract::<Vec<u8>>()?.into())).collect()
+        let bytes = |at: usize| -> PyResult<Key> { Ok(Key::of(&given.get_item(at)?.extract::<Vec<u8>>()?)) };
+        let all = || -> PyResult<Vec<Key>> {
+            given.get_item(1)?.try_iter()?.map(|one| Ok(Key::of(&one?.extract::<Vec<u8>>()?))).collect()
         };
         Ok(match kind.as_str() {
             "equals" => Test::Equals(bytes(1)?),
@@ -124,7 +123,7 @@ impl Test {
     }
 }
 
-fn fits(text: &[u8], parts: &[Bytes]) -> bool {
+fn fits(text: &[u8], parts: &[Key]) -> bool {
     let (Some(first), Some(last)) = (parts.first(), parts.last()) else { return false };
     if parts.len() == 1 {
         return text == &**first;
@@ -145,6 +144,10 @@ fn fits(text: &[u8], parts: &[Bytes]) -> bool {
 /// Fields of equal meaning are one object: a match decides each once per event.
 pub struct FieldCore {
     pub id: u32,
+    pub at: u32,
+    /// Its tests, any of which satisfies it; the first in place, since most fields have one.
+    first: Option<Test>,
+    others: Vec<Test>,
     pub path: Arc<Path>,
     /// That no leaf is here satisfies it too.
     pub absent: bool,
@@ -153,14 +156,13 @@ pub struct FieldCore {
     /// Asks for the exact value of a number that a double cannot hold.
     pub numeric: bool,
     pub cost: u32,
-    pub tests: Vec<Test>,
     /// Every leaf that satisfies it comes by one of these; none where absence may satisfy it.
     pub ways: Vec<Way>,
 }
 
 impl FieldCore {
     pub fn holds_for(&self, leaf: &Leaf<'_>) -> PyResult<bool> {
-        for test in &self.tests {
+        for test in self.first.iter().chain(&self.others) {
             if test.holds(leaf)? {
                 return Ok(true);
             }
@@ -193,6 +195,10 @@ impl Field {
         let tests = tests.iter().map(Test::read).collect::<PyResult<Vec<_>>>()?;
         let ways = accesses.iter().map(way_of).collect::<PyResult<Vec<_>>>()?;
         let cost = tests.iter().map(Test::cost).sum::<u32>() + tests.len() as u32 - u32::from(!tests.is_empty());
-        Ok(Field(Arc::new(FieldCore { id: FIELDS.take(), path: Path::of(path), absent, exact, numeric, cost, tests, ways })))
+        let mut tests = tests.into_iter();
+        let (first, others) = (tests.next(), tests.collect());
+        let path = Path::of(path);
+        let (id, at) = (FIELDS.take(), path.id);
+        Ok(Field(Arc::new(FieldCore { id, at, first, others, path, absent, exact, numeric, cost, ways })))
     }
 }

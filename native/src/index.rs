@@ -11,7 +11,7 @@ use crate::branch::{Branch, Rule};
 use crate::door::{Door, Entry, Posting};
 use crate::field::{Field, FieldCore};
 use crate::flatten::{Found, Trie};
-use crate::ids::NONE;
+use crate::key::Key;
 use crate::slots::Slot;
 use crate::table::Table;
 
@@ -37,18 +37,18 @@ impl Index {
                 door.change(slot, |place| place.asked = place.asked.wrapping_add_signed(by));
             }
             if door.uses == 0 {
-                self.doors.remove(&field.path.id);
+                self.doors.remove(&field.at);
             }
         }
     }
 
     fn door(&mut self, field: &FieldCore) -> &mut Door {
-        let door = self.doors.entry(field.path.id).or_insert_with(|| Arc::new(Door::new(field.path.clone())));
+        let door = self.doors.entry(field.at).or_insert_with(|| Arc::new(Door::new(field.path.clone())));
         Arc::make_mut(door)
     }
 
     fn asked(&self, field: &FieldCore, slot: &Slot) -> u32 {
-        self.doors.get(&field.path.id).map_or(0, |door| door.asked(slot))
+        self.doors.get(&field.at).map_or(0, |door| door.asked(slot))
     }
 
     fn add(&mut self, id: &str, rule: Arc<Rule>, branches: Vec<Fields>) {
@@ -67,7 +67,7 @@ impl Index {
                 }
             }
         }
-        *self.rules.get_or_insert(&id.as_bytes().into(), || filed.clone()) = filed.clone();
+        *self.rules.get_or_insert(&Key::of(id.as_bytes()), || filed.clone()) = filed.clone();
     }
 
     fn remove(&mut self, id: &str) {
@@ -122,7 +122,10 @@ impl Index {
     fn matching<'a>(&'a self, found: &mut Found<'_>, py: Python<'_>) -> PyResult<Vec<&'a Arc<Rule>>> {
         let mut hits = Vec::new();
         for entry in self.candidates(found) {
-            if !found.is_tangled && entry.first != NONE && found.decided(entry.first) == Some(false) {
+            if !found.is_tangled
+                && let Some(first) = &entry.first
+                && !holds(first, found)?
+            {
                 continue;
             }
             if satisfied(&entry.branch, found)? {
@@ -141,7 +144,7 @@ impl Index {
 }
 
 fn satisfied(branch: &Branch, found: &mut Found<'_>) -> PyResult<bool> {
-    if found.is_tangled && branch.fields.iter().filter(|field| found.tangles(field.path.id)).count() > 1 {
+    if found.is_tangled && branch.fields.iter().filter(|field| found.tangles(field.at)).count() > 1 {
         return is_consistent(&branch.fields, found);
     }
     for field in &branch.rest {

@@ -18,6 +18,7 @@ mod field;
 mod flatten;
 mod ids;
 mod index;
+mod key;
 mod leaf;
 mod slots;
 mod table;

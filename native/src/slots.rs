@@ -1,12 +1,10 @@
 //! Where in a door what a pattern asks for is kept: the same groups as in `router/index.py`, on bytes.
 
-use std::sync::Arc;
-
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-pub type Key = Arc<[u8]>;
+use crate::key::Key;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Group {
@@ -63,7 +61,7 @@ pub fn way_of(given: &Bound<'_, PyTuple>) -> PyResult<Way> {
         "present" => one(8.0, Group::Present, &key),
         "contains" => {
             let length = PIECES.into_iter().find(|length| *length <= key.len()).unwrap_or(1);
-            let slots = key.windows(length).map(|piece| Slot { group: Group::Contains(length), key: piece.into() });
+            let slots = key.windows(length).map(|piece| Slot { group: Group::Contains(length), key: Key::of(piece) });
             Way { trying: 4.0, any_one: true, slots: slots.collect() }
         }
         _ => return Err(PyValueError::new_err(format!("no access is called {kind:?}"))),
@@ -71,22 +69,22 @@ pub fn way_of(given: &Bound<'_, PyTuple>) -> PyResult<Way> {
 }
 
 fn one(trying: f32, group: Group, key: &[u8]) -> Way {
-    Way { trying, any_one: false, slots: vec![Slot { group, key: key.into() }] }
+    Way { trying, any_one: false, slots: vec![Slot { group, key: Key::of(key) }] }
 }
 
 fn range_slots(low: f64, high: f64) -> Vec<Slot> {
     if low.is_infinite() {
-        return vec![Slot { group: Group::Below, key: ordered(high).to_be_bytes().into() }];
+        return vec![Slot { group: Group::Below, key: Key::of(&ordered(high).to_be_bytes()) }];
     }
     if high.is_infinite() {
-        return vec![Slot { group: Group::Above, key: ordered(low).to_be_bytes().into() }];
+        return vec![Slot { group: Group::Above, key: Key::of(&ordered(low).to_be_bytes()) }];
     }
     // A cell is as wide as the range or up to twice, so a range touches two or three.
     let level = exponent_of(high - low).max(-60);
     let (mut cell, last) = (cell_of(low, level), cell_of(high, level));
     let mut slots = Vec::new();
     while cell <= last {
-        slots.push(Slot { group: Group::Range(level), key: cell.to_be_bytes().into() });
+        slots.push(Slot { group: Group::Range(level), key: Key::of(&cell.to_be_bytes()) });
         cell = (cell + 1.0).max(cell.next_up()); // beyond 2^53 the next double is further than one
     }
     slots

@@ -10,7 +10,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use rustc_hash::FxHasher;
 
-use crate::slots::Key;
+use crate::key::Key;
 
 const SPLIT_ABOVE: usize = 1024;
 const PARTS: usize = 256;
@@ -60,7 +60,7 @@ impl<V: Clone> Table<V> {
         let hash = hash_of(key);
         let at = self.at(hash);
         let part = Arc::make_mut(&mut self.parts[at]);
-        match part.entry(hash, |row| row.key == *key, |row| hash_of(&row.key)) {
+        match part.entry(hash, |row| *row.key == **key, |row| hash_of(&row.key)) {
             Entry::Occupied(there) => &mut there.into_mut().value,
             Entry::Vacant(free) => {
                 self.len += 1;
