@@ -51,7 +51,7 @@ demo-cluster: setup  ## the demo on a real Kafka and a real PostgreSQL, started 
 bench: setup
 	$(BIN)/python -m bench.run
 
-bench-match: setup
+bench-match: setup  ## the matcher beside event-ruler and quamina; the compiled engine too, where `make native` has built it
 	$(BIN)/python -m bench.match
 
 chaos: setup  ## every fault run, those too that need strace, nft or mounts; at the end it says what did not run, and why

