@@ -15,9 +15,11 @@ from control.callbacks import own_invocation
 from control.desk import Desk
 from control.shown import listed, moment
 from curator.suggest import suggested
+from curator.tokens import default_factor
 from schemas.config import is_name
 from schemas.errors import Invalid, NotFound
 from schemas.times import iso
+from store.calibrations import calibrations_of
 from store.credentials import Credentials
 from store.events import event_row
 from store.facts import FactRow, Facts, NewFact
@@ -130,6 +132,23 @@ async def show_context_stats(desk: Desk, caller: Caller, *, query: ContextStatsQ
     subscriptions = await subscriptions_of(desk.engine, caller.team)
     sums = await context_sums(desk.engine, caller.team, since_ms=since_ms)
     return listed([await _sums_json(desk, each, subscriptions, since_ms) for each in sums])
+
+
+async def list_calibrations(desk: Desk, caller: Caller) -> dict[str, Any]:
+    """What agents' reports taught about how many tokens each model family makes of a text."""
+    return listed(
+        [
+            {
+                "family": row.family,
+                "factor": row.factor_permille / 1000 if row.factor_permille else default_factor(row.family),
+                "is_learnt": bool(row.factor_permille),
+                "version": row.version,
+                "samples": row.samples,
+                "updated_at": iso(row.updated_ms),
+            }
+            for row in await calibrations_of(desk.engine, caller.team)
+        ]
+    )
 
 
 async def _sums_json(

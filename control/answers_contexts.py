@@ -60,6 +60,23 @@ class ContextSums(Answer):
     suggested_view: str | None
 
 
+class Calibration(Answer):
+    """How many tokens a model family makes of a text, against o200k; `version` rises when that changes."""
+
+    family: str
+    factor: float
+    is_learnt: bool
+    version: int
+    samples: int
+    updated_at: str
+
+
+class Calibrations(Listed):
+    """What agents' reports taught, by model family."""
+
+    items: list[Calibration]
+
+
 class ContextStats(Listed):
     """The contexts of each subscription."""
 

@@ -227,6 +227,9 @@ class Usage(Asked):
     """What a run cost."""
 
     input_tokens: int | None = Field(default=None, ge=0)
+    context_tokens: int | None = Field(
+        default=None, ge=0, description="of `context` and what stands beside it alone, as the model's provider counts them"
+    )
     output_tokens: int | None = Field(default=None, ge=0)
     cost: float | None = Field(default=None, ge=0)
     currency: str | None = Field(default=None, pattern="^[A-Z]{3}$")

@@ -7,6 +7,7 @@ from typing import Any
 from control.asked import CheckpointBody, CompleteBody, FailBody, HeartbeatBody, StatusBody, Verdict
 from control.auth import Caller
 from control.desk import Desk
+from control.lessons import lesson_of
 from schemas.errors import Conflict, NotFound
 from schemas.invocation import State
 from schemas.times import iso
@@ -62,9 +63,17 @@ async def checkpoint(desk: Desk, caller: Caller, *, invocation_id: str, body: Ch
 
 async def complete(desk: Desk, caller: Caller, *, invocation_id: str, body: CompleteBody) -> dict[str, Any]:
     """Tell how an accepted run ended.  The same report may come twice; another one after it is refused."""
-    await own_invocation(desk, caller, invocation_id)
+    row = await own_invocation(desk, caller, invocation_id)
     told = body.model_dump(mode="json", exclude_none=True)
-    found = Report(caller.team, invocation_id, _STATES[body.outcome], body.outcome.value, body.note, told)
+    found = Report(
+        caller.team,
+        invocation_id,
+        _STATES[body.outcome],
+        body.outcome.value,
+        body.note,
+        told,
+        await lesson_of(desk, row, body.usage),
+    )
     return _standing(await report(desk.engine, found, now_ms=desk.now_ms()))
 
 

@@ -117,3 +117,11 @@ def context_stats(
         found = [{**row, "saved_money": round(row["saved_tokens"] * price / MILLION, 4)} for row in found]
         columns = (*SUM_COLUMNS[:5], ("money", "saved_money"), *SUM_COLUMNS[5:])
     Output(as_json=as_json).items(found, columns, none="no contexts were made")
+
+
+@context.command("calibration")
+def context_calibration(ctx: typer.Context, *, as_json: AsJson = False) -> None:
+    """How many tokens each model family makes of a text, against o200k: learnt from what agents report of their runs."""
+    found = gather(ctx, "/v1/contexts/calibrations", {}, limit=None)
+    columns = [(name.replace("_", " "), name) for name in ("family", "factor", "is_learnt", "version", "samples", "updated_at")]
+    Output(as_json=as_json).items(found, columns, none="no agent reported its tokens")

@@ -112,6 +112,7 @@ ROUTES: tuple[Route, ...] = (
         answers_contexts.ContextStats,
         query=asked_contexts.ContextStatsQuery,
     ),
+    Route("GET", "/v1/contexts/calibrations", contexts.list_calibrations, _V, answers_contexts.Calibrations),
     Route("GET", "/v1/counts", work.show_counts, _V, answers.Counts),
     Route("GET", "/v1/rejected", events.list_rejected, _A, answers.RejectedRecords, query=asked.Page),
     Route("GET", "/v1/invocations", work.list_invocations, _V, answers.Invocations, query=asked.InvocationQuery),

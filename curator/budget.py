@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,10 @@ from curator.ports import TokenCounter
 PROSE_CHARS = 160
 _TEXT_STEPS = (8000, 4000, 2000, 1200, 800, 500, 300, PROSE_CHARS)
 _LIST_STEPS = (50, 20, 10, 5, 3, 1)
+# No counter gives four leaves of JSON less than a token, so of more leaves than this the last are cut unread.
+_LEAVES_PER_TOKEN = 4
+GAP = "…"  # in the place of an item that was cut before a required one: what a pointer names stays where it was
+_GONE = object()
 
 Path = tuple[str | int, ...]
 
@@ -48,12 +52,19 @@ class _Cutter:
         self.value = value
         self.limit = limit
         self.counter = counter
-        self.required = required
-        self.above = frozenset(path[:length] for path in required for length in range(len(path)))
+        self.required = frozenset(_as_in(value, path) for path in required)
+        self.above = frozenset(path[:length] for path in self.required for length in range(len(path)))
+        self.places: dict[Path, int] = {}  # of a list: the last index that something required stands at or under
+        for path in self.required:
+            for length, step in enumerate(path):
+                if isinstance(step, int):
+                    self.places[path[:length]] = max(step, self.places.get(path[:length], -1))
 
     def fitted(self) -> Fitted:
+        value = self.value
+        cut: list[str] = []
         for chars, items in self.steps():
-            cut: list[str] = []
+            cut = []
             value = self.trimmed(self.value, (), chars, items, cut)
             found = self.measured(value, cut)
             if found is not None:
@@ -61,13 +72,16 @@ class _Cutter:
         return self.whole_fields_cut(value, cut)
 
     def steps(self) -> Iterator[tuple[int, int]]:
-        """Ever harder caps of prose, then of lists."""
-        for chars in _TEXT_STEPS:
-            yield chars, 1_000_000
-        for items in _LIST_STEPS:
-            yield PROSE_CHARS, items
+        """Ever harder caps of prose, then of lists; without those that would change nothing."""
+        chars, items = _longest(self.value)
+        for step in _TEXT_STEPS:
+            if step < chars:
+                yield step, 1_000_000
+        for step in _LIST_STEPS:
+            if step < items:
+                yield PROSE_CHARS, step
 
-    def measured(self, value: Any, cut: list[str]) -> Fitted | None:
+    def measured(self, value: Any, cut: Sequence[str]) -> Fitted | None:
         encoded = orjson.dumps(value)
         tokens = self.counter.count_within(encoded.decode(), self.limit)
         return None if tokens is None else Fitted(value, encoded, tokens, tuple(cut))
@@ -90,44 +104,110 @@ class _Cutter:
     def trimmed_list(self, at: list[Any], path: Path, chars: int, items: int, cut: list[str]) -> list[Any]:
         if path in self.required:
             return at
-        found = [
-            self.trimmed(item, (*path, index), chars, items, cut)
-            for index, item in enumerate(at)
-            if index < items or (*path, index) in self.required or (*path, index) in self.above
-        ]
-        if len(found) < len(at):
-            cut.append(f"{pointer(path)} (+{len(at) - len(found)} items)")
-            found.append(f"… {len(at) - len(found)} more")
+        last, gaps = self.places.get(path, -1), 0
+        found: list[Any] = []
+        for index, item in enumerate(at[: max(items, last + 1)]):
+            if index < items or (*path, index) in self.required or (*path, index) in self.above:
+                found.append(self.trimmed(item, (*path, index), chars, items, cut))
+            else:
+                found.append(GAP)
+                gaps += 1
+        more = len(at) - len(found)
+        if more or gaps:
+            cut.append(f"{pointer(path)} (+{more + gaps} items)")
+        if more:
+            found.append(f"… {more} more")
         return found
 
     def whole_fields_cut(self, value: Any, cut: list[str]) -> Fitted:
         """Cut as few leaves as will do, the last of the document first."""
         leaves = [path for path in _leaves(value, ()) if not self.is_kept(path)]
-        low, high = 0, len(leaves)  # cutting `high` leaves is the most there is; find the least that fits
-        best = self.without(value, leaves, high, cut)
+        surely = max(0, len(leaves) - self.limit * _LEAVES_PER_TOKEN)
+        if surely:
+            value = self.without(value, leaves[len(leaves) - surely :])
+        low, high = 0, len(leaves) - surely  # cutting `high` leaves is the most there is; find the least that fits
+        maybe = leaves[:high]
+        best: Fitted | None = None
         while low < high:
             middle = (low + high) // 2
-            found = self.without(value, leaves, middle, cut)
-            if found.fits:
+            found = self.measured(self.without(value, maybe[len(maybe) - middle :]), ()) if middle or surely else None
+            if found is not None:
                 best, high = found, middle
             else:
                 low = middle + 1
-        return best
+        names = (*cut, *(pointer(path) for path in leaves[len(leaves) - surely - high :]))
+        if best is not None:
+            return Fitted(best.value, best.encoded, best.tokens, names)
+        left = self.without(value, maybe)
+        found = self.measured(left, ())
+        if found is not None:
+            return Fitted(left, found.encoded, found.tokens, names)
+        encoded = orjson.dumps(left)
+        return Fitted(left, encoded, self.counter.count(encoded.decode()), names, fits=False)
 
     def is_kept(self, path: Path) -> bool:
         return path in self.required or any(path[:length] in self.required for length in range(len(path)))
 
-    def without(self, value: Any, leaves: list[Path], count: int, cut: list[str]) -> Fitted:
-        gone = leaves[len(leaves) - count :]
-        left = _pruned(value, (), frozenset(gone))
-        if left is None:
-            left = {}
-        encoded = orjson.dumps(left)
-        tokens = self.counter.count_within(encoded.decode(), self.limit)
-        names = (*cut, *(pointer(path) for path in gone))
-        if tokens is None:
-            return Fitted(left, encoded, self.counter.count(encoded.decode()), names, fits=False)
-        return Fitted(left, encoded, tokens, names)
+    def without(self, value: Any, gone: Iterable[Path]) -> Any:
+        """`value` without those leaves; an object where nothing is left."""
+        left = self.pruned(value, (), frozenset(gone))
+        return {} if left is _GONE else left
+
+    def pruned(self, at: Any, path: Path, gone: frozenset[Path]) -> Any:
+        """`at` without the leaves in `gone`, and without what that leaves empty."""
+        if path in gone:
+            return _GONE
+        if at.__class__ is dict and at:
+            found = {key: left for key, item in at.items() if (left := self.pruned(item, (*path, key), gone)) is not _GONE}
+            return found or _GONE
+        if at.__class__ is list and at:
+            last = self.places.get(path, -1)
+            items = [self.pruned(item, (*path, index), gone) for index, item in enumerate(at)]
+            kept = [GAP if left is _GONE else left for index, left in enumerate(items) if left is not _GONE or index < last]
+            return kept or _GONE
+        return at
+
+
+def _as_in(value: Any, path: Path) -> Path:
+    """`path` with its steps as `value` has them: an object's member may be called `0`."""
+    found: list[str | int] = []
+    for step in path:
+        if isinstance(value, dict):
+            found.append(str(step))
+            value = value.get(str(step))
+        else:
+            found.append(step)
+            value = value[step] if isinstance(value, list) and isinstance(step, int) and step < len(value) else None
+    return tuple(found)
+
+
+def at(value: Any, path: Path) -> Any:
+    """What stands at `path`; None where nothing does."""
+    for step in path:
+        if isinstance(value, dict):
+            value = value.get(step if isinstance(step, str) else str(step))
+        elif isinstance(value, list) and isinstance(step, int) and step < len(value):
+            value = value[step]
+        else:
+            return None
+    return value
+
+
+def _longest(value: Any) -> tuple[int, int]:
+    """The characters of the longest text in it, and the items of the longest list."""
+    chars, items = 0, 0
+    waiting = [value]
+    while waiting:
+        at_ = waiting.pop()
+        kind = at_.__class__
+        if kind is str:
+            chars = max(chars, len(at_))
+        elif kind is dict:
+            waiting.extend(at_.values())
+        elif kind is list:
+            items = max(items, len(at_))
+            waiting.extend(at_)
+    return chars, items
 
 
 def pointer(path: Path) -> str:
@@ -145,16 +225,3 @@ def _leaves(at: Any, path: Path) -> Iterator[Path]:
             yield from _leaves(item, (*path, index))
     else:
         yield path
-
-
-def _pruned(at: Any, path: Path, gone: frozenset[Path]) -> Any:
-    """`at` without the leaves in `gone`, and without what that leaves empty."""
-    if path in gone:
-        return None
-    if at.__class__ is dict and at:
-        found = {key: left for key, item in at.items() if (left := _pruned(item, (*path, key), gone)) is not None}
-        return found or None
-    if at.__class__ is list and at:
-        items = [left for index, item in enumerate(at) if (left := _pruned(item, (*path, index), gone)) is not None]
-        return items or None
-    return at

@@ -9,8 +9,8 @@ from typing import Any
 
 import orjson
 
-from curator.budget import Fitted, fitted
-from curator.contract import Contract, at
+from curator.budget import Fitted, at, fitted
+from curator.contract import Contract
 from curator.curate import raw_tokens, selected, written
 from curator.facts import chosen, told
 from curator.fence import cleaned, mark_for
@@ -67,10 +67,10 @@ def compose(
     `reserve_tokens` is what the protocol's own envelope takes of the budget.  Cut first is the oldest history, then the oldest
     facts that are neither pinned nor required, then the last lookups, then the view's last fields.
     """
-    value, notes = selected(event, data, contract.spec.view)
+    value, notes = selected(event, data, contract.spec.view, contract.members)
     encoded, value, notes = written(value, data, notes)
     draft = _draft(contract, event, materials, value, encoded)
-    draft.notes = notes
+    draft.notes = (*notes, *draft.notes)
     says = provenance(event, data, verified=materials.verified)
     raw = raw_tokens(event, contract.counter, exact=False)
     mark = mark_for(fence_secret, invocation_id)
@@ -90,20 +90,26 @@ def _draft(contract: Contract, event: Event, materials: Materials, value: Any, e
     facts = chosen(materials.facts, spec.facts, now_ms=now_ms)
     missing = [f"{name}: {reason}" for name, reason in materials.lost.items()]
     lookups: list[tuple[str, Found]] = []
+    removed, notes = 0, []
     for name in spec.enrich:
         found = materials.lookups.get(name, Found(failure="not asked"))
         if found.failure:
             missing.append(f"{name}: {found.failure}")
         else:
-            lookups.append((name, _small(found, spec.enrich[name].max_tokens, contract)))
+            small, taken, shortened = _small(found, spec.enrich[name].max_tokens, contract)
+            lookups.append((name, small))
+            removed += taken
+            notes.extend([f"enrich.{name}: to {spec.enrich[name].max_tokens} tokens"] if shortened else [])
     missing.extend(_absent(contract, value, facts, dict(lookups)))
-    told_history, removed = cleaned(history)
-    return _Draft(value, encoded, told_history, facts, lookups, missing, removed=removed)
+    told_history, hidden = cleaned(history)
+    return _Draft(value, encoded, told_history, facts, lookups, missing, tuple(notes), removed=removed + hidden)
 
 
-def _small(found: Found, limit: int, contract: Contract) -> Found:
-    value, _ = cleaned(found.value)
-    return Found(fitted(value, orjson.dumps(value), limit, contract.counter).value, found.fetched_ms)
+def _small(found: Found, limit: int, contract: Contract) -> tuple[Found, int, bool]:
+    """A lookup's answer within its own budget, how many hidden characters it had, and whether something of it was cut."""
+    value, removed = cleaned(found.value)
+    fits = fitted(value, orjson.dumps(value), limit, contract.counter)
+    return Found(fits.value, found.fetched_ms), removed, bool(fits.left_out)
 
 
 def _absent(contract: Contract, value: Any, facts: Sequence[KnownFact], lookups: Mapping[str, Found]) -> list[str]:
@@ -128,6 +134,16 @@ class _Maker:
         self.context = b""
         self.siblings: tuple[tuple[str, bytes], ...] = ()
         self.total = 0
+        self.most = 2 * contract.limit + 64  # beyond this it does not matter by how much a text is too long
+        self.counted: dict[bytes, int] = {}
+
+    def count(self, text: bytes) -> int:
+        """Tokens of `text`, or a few more than `most` where there are more: a giant is not read to its end."""
+        found = self.counted.get(text)
+        if found is None:
+            within = self.contract.counter.count_within(text.decode(), self.most)
+            found = self.counted[text] = self.most + 1 if within is None else within
+        return found
 
     def told(self, draft: _Draft) -> bytes:
         spec = self.contract.spec
@@ -160,6 +176,8 @@ class _Maker:
             "view": sha256(view.encode()).hexdigest()[:8] if view else "default",
             "counter": self.contract.counter.name,
         }
+        if self.contract.calibration:
+            found["calibration"] = self.contract.calibration
         if draft.cut:
             more = len(draft.cut) - MAX_NAMED_CUTS
             found["cut"] = draft.cut[:MAX_NAMED_CUTS] + ([f"… {more} more"] if more > 0 else [])
@@ -171,11 +189,10 @@ class _Maker:
 
     def tokens(self, draft: _Draft) -> int:
         """Tokens of everything, counted part by part: the parts together never have more."""
-        count = self.contract.counter.count
         self.context = self.told(draft)
-        own = count(self.context.decode()) + JUNCTION_TOKENS
+        own = self.count(self.context) + JUNCTION_TOKENS
         self.siblings = self.beside(draft, own)
-        self.total = own + sum(count(name) + count(text.decode()) + JUNCTION_TOKENS for name, text in self.siblings)
+        self.total = own + sum(self.count(name.encode()) + self.count(text) + JUNCTION_TOKENS for name, text in self.siblings)
         return self.total
 
     def cut_to(self, draft: _Draft, room: int) -> bool:
@@ -232,7 +249,7 @@ class _Maker:
         all goes that is not required.
         """
         whole, before = draft.value, list(draft.cut)
-        left = self.contract.counter.count(draft.encoded.decode())
+        left = self.count(draft.encoded)
         for round_ in range(CUT_ROUNDS):
             over = self.tokens(draft) - room
             if over <= 0:
@@ -255,7 +272,8 @@ def _told(contract: Contract, draft: _Draft, made: _Maker, room: int, *, fits: b
         verdict, reason = spec.on_missing, f"required and absent: {', '.join(lacking)}"
     elif not fits:
         verdict = "park" if spec.on_missing == "flag" else spec.on_missing
-        reason = f"what is required has {made.total} tokens; the budget leaves {room}"
+        more = "more than " if made.total > made.most else ""
+        reason = f"what is required has {more}{made.total} tokens; the budget leaves {room}"
     elif draft.cut and spec.on_overflow != "cut":
         verdict, reason = spec.on_overflow, f"cut: {', '.join(draft.cut[:MAX_NAMED_CUTS])}"
     return Curated(

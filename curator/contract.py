@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from curator.budget import Path
 from curator.curate import DEFAULT_MAX_TOKENS
 from curator.enrich import check_lookup
-from curator.ports import TokenCounter
+from curator.ports import NOTHING_LEARNT, Learnt, TokenCounter
 from curator.tokens import counter_for
 from curator.view import check_view
+from payload.hidden import without_hidden
 from schemas.config import ContextSpec
 from schemas.errors import Invalid
 
@@ -27,19 +27,21 @@ class Contract:
     members: frozenset[Path]
     facts: frozenset[str]
     lookups: frozenset[str]
+    calibration: int = 0  # the version of what was learnt about the model's tokens; 0: nothing
 
 
-def contract_of(spec: ContextSpec) -> Contract:
+def contract_of(spec: ContextSpec, learnt: Learnt = NOTHING_LEARNT) -> Contract:
     """The contract of a spec.  Raises Invalid, quoting the place, where it could never be kept."""
     check_contract(spec)
     required = spec.required
     return Contract(
         spec=spec,
-        counter=counter_for(spec.model),
+        counter=counter_for(spec.model, factor=learnt.factor),
         limit=DEFAULT_MAX_TOKENS if spec.max_tokens is None else spec.max_tokens,
         members=frozenset(_path(name) for name in required if not name.startswith(("facts.", "enrich."))),
         facts=frozenset(name.removeprefix("facts.") for name in required if name.startswith("facts.")),
         lookups=frozenset(name.removeprefix("enrich.") for name in required if name.startswith("enrich.")),
+        calibration=learnt.version,
     )
 
 
@@ -76,16 +78,5 @@ def _check_required(name: str, spec: ContextSpec) -> None:
 
 
 def _path(name: str) -> Path:
+    name = without_hidden(name)[0]  # as it stands in the context
     return tuple(int(step) if step.isdigit() else step for step in name.split("."))
-
-
-def at(value: Any, path: Path) -> Any:
-    """What stands at `path`; None where nothing does."""
-    for step in path:
-        if isinstance(value, dict):
-            value = value.get(step if isinstance(step, str) else str(step))
-        elif isinstance(value, list) and isinstance(step, int) and step < len(value):
-            value = value[step]
-        else:
-            return None
-    return value

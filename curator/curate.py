@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from hashlib import sha256
 from typing import Any
 
 import orjson
 
-from curator.budget import fitted
+from curator.budget import Path, fitted
 from curator.fence import cleaned, may_hide
-from curator.generic import pruned
+from curator.generic import pruned, restored
 from curator.ports import TokenCounter
 from curator.tokens import default_counter, estimated
 from curator.view import ViewFailed, compile_view
@@ -52,20 +53,23 @@ def curate(
     )
 
 
-def selected(event: Event, data: Any, view: str | None) -> tuple[Any, tuple[str, ...]]:
-    """What a view takes of an event, before cleaning and budget, and notes on what went otherwise than asked."""
+def selected(event: Event, data: Any, view: str | None, required: Collection[Path] = ()) -> tuple[Any, tuple[str, ...]]:
+    """What a view takes of an event, before cleaning and budget, and notes on what went otherwise than asked.
+
+    Where it comes to the generic view, `required` stays as it is in the body.
+    """
     chosen = default_view(event.type) if view is None else compile_view(view)
     if chosen is None:
-        return _generic(data)
+        return _generic(data, required)
     try:
         value = chosen.of(event.document(data))
     except ViewFailed as exc:
-        return _generic(data, f"the view failed: {exc}")
+        return _generic(data, required, f"the view failed: {exc}")
     if view is None:
         value = without_empty(value)
-        return (value, ()) if value else _generic(data)
+        return (value, ()) if value else _generic(data, required)
     if len(event.body) * chosen.copies > _BIG_OUTPUT_BYTES and _is_over(value, _BIG_OUTPUT_BYTES):
-        return _generic(data, "the view's output is too large")
+        return _generic(data, required, "the view's output is too large")
     return value, ()
 
 
@@ -75,7 +79,7 @@ def written(value: Any, data: Any, notes: tuple[str, ...]) -> tuple[bytes, Any, 
         encoded = orjson.dumps(value)
     except TypeError:
         # Only a nesting beyond orjson's 254 levels comes here: everything else in `data` was read as JSON.
-        value, notes = _generic(data, "the view's output is nested too deeply")
+        value, notes = _generic(data, (), "the view's output is nested too deeply")
         encoded = orjson.dumps(value)
     if not may_hide(encoded.decode()):
         return encoded, value, notes
@@ -102,8 +106,9 @@ def without_empty(value: Any) -> Any:
     return None if kind is str and not value else value
 
 
-def _generic(data: Any, note: str = "") -> tuple[Any, tuple[str, ...]]:
+def _generic(data: Any, required: Collection[Path], note: str = "") -> tuple[Any, tuple[str, ...]]:
     value, dropped = pruned(data)
+    value = restored(value, data, required) if required else value
     notes = tuple(f"{kind}: {count}" for kind, count in sorted(dropped.items()))
     return ({} if value is None else value), ((note, *notes) if note else notes)
 

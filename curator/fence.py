@@ -6,28 +6,14 @@ import hmac
 import re
 from typing import Any
 
-# Characters that a reader does not see and a model does: controls (tab, line feed and carriage return stay), soft hyphen,
-# zero-width and directional marks, fillers, variation selectors beyond the emoji one, tags (U+E0000-E007F), interlinear
-# annotations, lone surrogates.  See "ASCII smuggling" and Trojan Source (CVE-2021-42574).
-_HIDDEN_RANGES = (
-    "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
-    "\u2060-\u206f\u3164\ufe00-\ufe0e\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
-    "\U000e0000-\U000e0fff\ud800-\udfff"
-)
-_HIDDEN = re.compile(f"[{_HIDDEN_RANGES}]")
+from payload.hidden import HIDDEN_RANGES, without_hidden
+
 # In JSON text controls are escapes: \u0000-\u001f, but \b \f stand for two of them.
-_HIDDEN_IN_JSON = re.compile(f"[{_HIDDEN_RANGES}]|\\\\u00[01]|\\\\[bf]")
+_HIDDEN_IN_JSON = re.compile(f"[{HIDDEN_RANGES}]|\\\\u00[01]|\\\\[bf]")
 _FENCE_LOOK = re.compile(
     r"(?i)[<⟨〈＜‹«\[]{1,3}\s*/?\s*(?:untrusted|trusted|nightbell|end|begin)[\s:_-]*[0-9a-f]*\s*[>⟩〉＞›»\]]{1,3}"
 )
 MARK_CHARS = 16
-
-
-def without_hidden(text: str) -> tuple[str, int]:
-    """`text` without characters that are not seen, and how many those were."""
-    if text.isascii() and text.isprintable():
-        return text, 0
-    return _HIDDEN.subn("", text)
 
 
 def may_hide(json_text: str) -> bool:

@@ -6,7 +6,8 @@ from typing import Any
 
 import orjson
 
-from curator.fence import cleaned, fenced, neutralised, without_hidden
+from curator.fence import cleaned, fenced, neutralised
+from payload.hidden import without_hidden
 from schemas.event import Event
 from schemas.times import iso
 

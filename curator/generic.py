@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
+from curator.budget import Path, at
 from curator.vocabulary import IDENTITY, INSIDE_MENTION, MENTIONED, NAMES, NOISE
 
 MAX_TEXT_CHARS = 600
@@ -114,7 +116,8 @@ class _Walk:
             return None
         if lower in _LINK_HOLDERS:
             return self.links(item, depth)
-        if lower in NOISE or _NOISE_KEY.search(key):
+        is_the_news = lower == "installation" and item.__class__ is dict and "account" in item  # elsewhere it is an id
+        if (lower in NOISE or _NOISE_KEY.search(key)) and not is_the_news:
             self.dropped["machinery"] += 1
             return None
         if item.__class__ is str:
@@ -163,7 +166,7 @@ class _Walk:
                 inner = self.mention(item, depth + 1)
                 if inner:
                     found[key] = inner
-            elif lower in IDENTITY and (kind is int or item is True or (kind is str and item and item not in found.values())):
+            elif lower in IDENTITY and (kind is int or kind is bool or (kind is str and item and item not in found.values())):
                 if kind is str and (len(item) > MENTION_TEXT_CHARS or self.is_dropped_text(lower, key, item, depth)):
                     continue
                 found[key] = item
@@ -203,6 +206,27 @@ def pruned(data: Any) -> tuple[Any, dict[str, int]]:
     """
     walk = _Walk()
     return walk.value(data, 0), dict(walk.dropped)
+
+
+def restored(value: Any, data: Any, required: Collection[Path]) -> Any:
+    """The generic view `value` of `data` with what is required as it was; a list that it stands in comes back whole."""
+    for path in sorted(required, key=str):
+        wanted = at(data, path)
+        if wanted is None or at(value, path) == wanted:
+            continue
+        inner, depth = data, 0
+        while depth < len(path) and inner.__class__ is dict:
+            inner, depth = inner[str(path[depth])], depth + 1
+        if not depth:
+            return data
+        value = value if value.__class__ is dict else {}
+        holder = value
+        for step in path[: depth - 1]:
+            if holder.get(str(step)).__class__ is not dict:
+                holder[str(step)] = {}
+            holder = holder[str(step)]
+        holder[str(path[depth - 1])] = inner
+    return value
 
 
 def is_foreign_id(item: Any) -> bool:

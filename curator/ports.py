@@ -55,6 +55,25 @@ class Found:
     failure: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """What agents' reports taught about a model family: its factor (None: its default), and the version of that."""
+
+    factor: float | None = None
+    version: int = 0
+
+
+NOTHING_LEARNT = Learnt()
+
+
+class Calibrations(Protocol):
+    """The store's factors of model families."""
+
+    async def of(self, *, team: str, family: str) -> Learnt:
+        """What a team's agents taught about one family."""
+        ...
+
+
 class Histories(Protocol):
     """The store's earlier events."""
 

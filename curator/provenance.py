@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from curator.fence import without_hidden
+from payload.hidden import without_hidden
 from schemas.event import Event
 
 # GitHub says how the author stands to the repository, under the thing that was written.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from functools import cache
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ DEFAULT_ENCODING = "o200k_base"
 # as many tokens on JSON, so 1.4 keeps a budget a ceiling.
 FACTORS: dict[str, float] = {"gpt": 1.0, "o1": 1.0, "o3": 1.0, "o4": 1.0, "openai": 1.0, "claude": 1.4, "anthropic": 1.4}
 UNKNOWN_FACTOR = 1.4
+MAX_FAMILY_CHARS = 32
+_LETTERS = re.compile(r"[a-z]+")
 # Bytes a token of the bodies that vendors send, the median of 488 real ones; of base64 and percent-coded forms it is under 2.
 RAW_BYTES_PER_TOKEN = 3.26
 
@@ -107,9 +110,20 @@ def counter_for(model: str | None, *, factor: float | None = None) -> TokenCount
     """The counter for a model's name (`gpt-5.1`, `claude-opus-4`); `factor` is one learnt from reported usage."""
     if not model:
         return default_counter()
-    family = next((factor for prefix, factor in FACTORS.items() if model.lower().startswith(prefix)), UNKNOWN_FACTOR)
-    wanted = max(factor or family, 1.0)
+    wanted = max(factor or default_factor(family_of(model)), 1.0)
     return default_counter() if wanted == 1.0 else Scaled(default_counter(), wanted)
+
+
+def family_of(model: str) -> str:
+    """The family that a model's name begins with: `claude` of `claude-opus-4`, `mistral` of `mistral-large`."""
+    name = model.lower().rpartition("/")[2]
+    known = next((prefix for prefix in FACTORS if name.startswith(prefix)), None)
+    return known or (_LETTERS.match(name) or [""])[0][:MAX_FAMILY_CHARS] or "other"
+
+
+def default_factor(family: str) -> float:
+    """The factor of a family of which nothing was learnt."""
+    return FACTORS.get(family, UNKNOWN_FACTOR)
 
 
 def estimated(body_bytes: int, *, bytes_per_token: float = RAW_BYTES_PER_TOKEN) -> int:

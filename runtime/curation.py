@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from curator.lookups import Lookups
-from curator.ports import KnownFact, PastEvent, Reply
+from curator.ports import NOTHING_LEARNT, KnownFact, Learnt, PastEvent, Reply
 from curator.service import Curation
 from egress.client import Client
 from runtime.clock import now_ms
+from store.calibrations import calibration_of
 from store.credentials import Credentials
 from store.engine import Engine
 from store.facts import Facts
@@ -28,6 +29,7 @@ def curation_of(engine: Engine, vault: Vault, client: Client | None, *, counts: 
         fence_secret=vault.derived(FENCE_PURPOSE)[0],
         histories=_Past(Histories(engine)),
         facts=_Known(Facts(engine)),
+        calibrations=_Taught(engine),
         lookups=lookups,
         counts=counts,
     )
@@ -56,6 +58,17 @@ class _Known:
             KnownFact(row.name, row.value, row.by, row.at_ms, row.version, pinned=row.pinned, expires_ms=row.expires_ms)
             for row in rows
         ]
+
+
+class _Taught:
+    """What agents taught about tokens, in the curator's words."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def of(self, *, team: str, family: str) -> Learnt:
+        version, permille = await calibration_of(self._engine, team, family)
+        return Learnt(permille / 1000 if permille else None, version) if version else NOTHING_LEARNT
 
 
 class _Way:

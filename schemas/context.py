@@ -10,10 +10,12 @@ class Envelope:
     """What a protocol sends beside the context, for the budget: a ceiling on the bytes as sent has room for it.
 
     `text` is the same on every attempt, so the context is too; what varies (times, the token) has at most `spare` tokens.
+    `outside` is what outsiders wrote, where the protocol can leave it out when it is too long.
     """
 
     text: bytes = b""
     spare: int = 0
+    outside: bytes = b""
 
 
 NO_ENVELOPE = Envelope()
@@ -26,7 +28,7 @@ class Curated:
     `raw_tokens` is an estimate unless an exact count was asked for.  `left_out` names what was cut (pointers into the context,
     with a word on how much).  `siblings` are further members of what the agent receives, as JSON bytes by name: `history`,
     `facts`, `missing`, `provenance`, `manifest`.  `verdict` is `deliver`, or `park` or `refuse` where a required fact is absent
-    or cannot fit; `reason` then says which.
+    or cannot fit; `reason` then says which.  `brief` asks the protocol to leave out what of its envelope is `outside`.
     """
 
     context: bytes
@@ -38,6 +40,7 @@ class Curated:
     missing: tuple[str, ...] = ()
     verdict: str = "deliver"
     reason: str = ""
+    brief: bool = False
 
     @property
     def members(self) -> bytes:

@@ -13,6 +13,7 @@ from schemas.errors import Conflict, NotFound
 from schemas.invocation import State
 from schemas.times import iso
 from store.audit import Act, audited
+from store.calibrations import Lesson, learnt
 from store.engine import Call, Engine, Notify, Script
 from store.moves import OUTCOMES
 from store.prepared import Prepared
@@ -47,7 +48,10 @@ _TELL = Prepared(insert(outbox).values(key=bindparam("key_"), body=bindparam("bo
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How a run ended, by its agent.  `told` is what else it said: kept in the audit, published with the outcome."""
+    """How a run ended, by its agent.  `told` is what else it said: kept in the audit, published with the outcome.
+
+    `teaches` is what its usage says about our token counts.
+    """
 
     team: str
     invocation_id: str
@@ -55,6 +59,7 @@ class Report:
     outcome: str
     note: str
     told: Mapping[str, Any]
+    teaches: Lesson | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,8 @@ def _reported(told: Report, now_ms: int) -> Script[Standing]:
     detail = json.dumps(dict(told.told))[:_LONGEST_DETAIL]
     act = Act(told.team, told.invocation_id, f"invocations.{told.outcome}", f"invocation/{told.invocation_id}", detail)
     yield from audited(act, at_ms=now_ms)
+    if told.teaches is not None:
+        yield from learnt(told.team, told.teaches, now_ms)
     return wanted
 
 

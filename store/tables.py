@@ -487,6 +487,19 @@ credentials = Table(
     sqlite_with_rowid=False,
 )
 
+# What agents' reports taught about how many tokens a model family makes of a text.
+calibrations = Table(
+    "calibrations",
+    metadata,
+    _text("team", key=True),
+    _text("family", key=True),
+    _number("version"),  # rises when the factor changes
+    _number("factor_permille"),  # 0: the family's default
+    _text("samples"),  # JSON: the last ones
+    _number("updated_ms"),
+    sqlite_with_rowid=False,
+)
+
 # Which parts of events a subscription's agents fetched by reference: its view may want them.
 fetches = Table(
     "fetches",

@@ -23,6 +23,7 @@ from dispatcher.protocols.base import (
     Outcome,
     Target,
 )
+from payload.hidden import without_hidden
 from schemas.context import Envelope
 from schemas.event import Event
 from schemas.ledger import Head
@@ -43,7 +44,7 @@ _WORD_BY_STATUS = {
     503: THROTTLED,
 }
 _WORD_BY_CLASS = {2: DELIVERED, 3: MISCONFIGURED, 4: REJECTED}
-_NAMES = ("kind", "subject", "actor", "url", "summary")
+_TEXTS = ("subject", "actor", "url", "summary")
 _FRAME = (
     b'{"invocation":{"id":"","attempt":0,"agent":"","subscription":"","ordering_key":"","deadline":""},"event":,"context":,'
     b'"links":{"event":"","complete":"","token":""}}'
@@ -59,10 +60,11 @@ class Webhook:
         invocation = head.invocation
         same = (
             (invocation.id, invocation.agent, invocation.subscription, invocation.ordering_key),
-            _event(head.event),
+            _event(head.event, brief=True),
             (links.event, links.complete),
         )
-        return Envelope(_FRAME + orjson.dumps(same), _VARYING_TOKENS + len(links.token))
+        outside = orjson.dumps(_texts(head.event))
+        return Envelope(_FRAME + orjson.dumps(same), _VARYING_TOKENS + len(links.token), outside)
 
     def build(self, head: Head, curated: Curated, target: Target, links: Links, attempt: Attempt) -> Call:
         """The signed request.  The context's bytes go in as they are, never parsed again."""
@@ -78,7 +80,7 @@ class Webhook:
                 "deadline": iso(attempt.deadline_ms),
             }),
             b',"event":',
-            orjson.dumps(_event(event)),
+            orjson.dumps(_event(event, brief=curated.brief)),
             b',"context":',
             curated.members,
             b',"links":',
@@ -111,12 +113,17 @@ class Webhook:
         )
 
 
-def _event(event: Event) -> dict[str, str]:
-    found = {"id": event.id, "source": event.source, "type": event.type, "time": iso(event.time_ms)}
-    for name in _NAMES:
-        if value := getattr(event, name):
-            found[name] = value
-    return found
+def _event(event: Event, *, brief: bool) -> dict[str, str]:
+    """The event's attributes; with `brief` only those whose length no outsider chooses."""
+    found = {"id": event.id, "source": event.source, "type": without_hidden(event.type)[0], "time": iso(event.time_ms)}
+    if event.kind:
+        found["kind"] = event.kind
+    return found if brief else found | _texts(event)
+
+
+def _texts(event: Event) -> dict[str, str]:
+    """What outsiders wrote, freed of what only a model would read."""
+    return {name: without_hidden(value)[0] for name in _TEXTS if (value := getattr(event, name))}
 
 
 def traceparent(parent: str, invocation_id: str, number: int) -> str:

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from curator.budget import GAP, at
 from curator.compose import Materials, compose
-from curator.contract import LEAST_TOKENS, at, contract_of
+from curator.contract import LEAST_TOKENS, contract_of
 from curator.ports import Found, KnownFact, PastEvent
 from curator.tokens import default_counter
 from schemas.config import ContextSpec
@@ -298,3 +299,63 @@ def test_a_giant_keeps_its_budget_and_its_required_fact(data, view):
     assert found.verdict == "deliver"
     assert found.tokens <= 300
     assert orjson.loads(found.context)["key"] == "k"
+
+
+def test_a_required_item_of_a_list_stays_where_its_pointer_says():
+    rows = [{"note": f"row {n} says this and that " * 4, "id": n} for n in range(60)]
+
+    found = made({"view": "data", "required": ["rows.40.id"], "max_tokens": 250}, data={"rows": rows})
+    kept = orjson.loads(found.context)["rows"]
+
+    assert found.verdict == "deliver"
+    assert kept[40]["id"] == 40
+    assert GAP in kept[:40]
+
+
+def test_a_required_member_may_be_called_like_a_number():
+    data = {"0": {"1": "kept"}, "filler": ["words and more words " * 5] * 60}
+
+    assert orjson.loads(made({"view": "data", "required": ["0.1"], "max_tokens": 150}, data=data).context)["0"] == {"1": "kept"}
+
+
+@pytest.mark.parametrize(
+    ("required", "value"),
+    [
+        ("issue.node_id", "MDU6SXNzdWUx"),
+        ("issue.body", "prose " * 400),
+        ("issue.avatar_url", "https://avatars.example/1.png"),
+        ("items.20.name", "the 20th"),
+    ],
+)
+def test_the_generic_view_leaves_what_is_required_as_it_is(required, value):
+    data = {
+        "issue": {
+            "node_id": "MDU6SXNzdWUx",
+            "body": "prose " * 400,
+            "avatar_url": "https://avatars.example/1.png",
+            "gone": None,
+        },
+        "items": [{"name": f"the {n}th"} for n in range(30)],
+    }
+    without, found = (made({"required": names}, data=data) for names in ([], [required]))
+
+    path = tuple(int(step) if step.isdigit() else step for step in required.split("."))
+    assert at(orjson.loads(without.context), path) != value
+    assert at(orjson.loads(found.context), path) == value
+    assert found.missing == ()
+
+
+def test_a_lookup_that_was_shortened_is_told_in_the_manifest():
+    answer = {"history": ["a line of some words about the customer " * 3] * 60, "tier": "gold"}
+
+    found = made({"view": VIEW, "enrich": CRM}, materials=Materials(lookups={"crm": Found(answer, NOW)}))
+
+    assert "enrich.crm: to 500 tokens" in part(found, "manifest")["pruned"]
+    assert default_counter().count(json.dumps(part(found, "enrich")["crm"]["value"])) < 700
+
+
+def test_what_is_required_is_named_as_it_stands_in_the_context():
+    found = made({"view": "data", "required": ["na\u200bme"]}, data={"na\u200bme": "x"})
+
+    assert found.missing == ()
+    assert orjson.loads(found.context) == {"name": "x"}

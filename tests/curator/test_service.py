@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import orjson
+import pytest
 
 from curator.lookups import Lookups
 from curator.metrics import CONTEXTS, TOKENS
 from curator.ports import KnownFact, PastEvent
 from curator.service import Curation
 from schemas.config import SubscriptionConfig, SubscriptionSpec
+from schemas.context import Envelope
 from schemas.errors import StoreUnavailable
 from tests.curator.conftest import make_event
 from tests.curator.test_lookups import Clock, Crm
@@ -123,3 +126,36 @@ async def test_fifty_agents_of_one_event_get_the_sum_of_their_views():
     assert sum(each.tokens for each in made) == 50 * made[0].tokens
     assert made[0].tokens < made[0].raw_tokens / 10
     assert len(crm.asked) == 1
+
+
+OURS = Envelope(b'{"invocation":{"id":"inv_1"},"links":{"event":"https://nb.test/v1/events/evt_1"}}', 40)
+FULLER = {"view": VIEW, "required": ["title"]}
+
+
+@pytest.mark.parametrize("context", [{"view": VIEW}, FULLER], ids=["plain", "full"])
+@pytest.mark.parametrize(("summary", "brief"), [("Issue 42 opened", False), ("𠮷𡈽 " * 250, True)])
+async def test_a_long_summary_takes_no_room_from_the_context(context, summary, *, brief):
+    envelope = replace(OURS, outside=orjson.dumps({"summary": summary}))
+    maker, event = curation(Shelf()), make_event(DATA)
+
+    config = subscription(**context, max_tokens=300)
+    if config.spec.context.is_plain:
+        found = maker.plain(config, event, DATA, envelope=envelope)
+    else:
+        found = await maker.full(config, event, DATA, invocation_id="inv_1", envelope=envelope)
+
+    assert found.brief is brief
+    assert orjson.loads(found.context) == {"title": "T"}
+    assert found.verdict == "deliver"
+
+
+async def test_an_envelope_that_fills_the_budget_alone_is_parked_with_its_reason():
+    envelope = Envelope(b'{"links":"' + b"a long address " * 100 + b'"}', 40)
+
+    plain = curation(Shelf()).plain(subscription(view=VIEW, max_tokens=100), make_event(DATA), DATA, envelope=envelope)
+    full = await curation(Shelf()).full(
+        subscription(**FULLER, max_tokens=100), make_event(DATA), DATA, invocation_id="inv_1", envelope=envelope
+    )
+
+    assert plain.verdict == full.verdict == "park"
+    assert "the budget has 100" in plain.reason

@@ -73,6 +73,12 @@ def test_a_longer_prefix_wins_over_a_shorter_one():
     assert default_view("nobody.knows.this") is None
 
 
+def test_a_jobs_view_names_the_steps_that_failed():
+    [view] = [each for each in VIEWS if each.families[0] == "github" and each.name == "workflow_job"]
+
+    assert output(view.view, view.example)["failed"] == ["Run tests"]
+
+
 def test_the_views_keep_every_fact_of_the_corpus(payloads, facts):
     checked = lost = 0
     for each in payloads:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import orjson
 import pytest
 
@@ -28,7 +30,7 @@ def test_the_request_is_the_one_that_the_face_promises() -> None:
         "event": {
             "id": HEAD.event.id, "source": "github-acme", "type": "github.issues.opened", "kind": "ticket.created",
             "subject": "acme/shop/issues/42", "actor": "nora", "time": "2026-11-21T09:59:58Z",
-            "url": "https://github.com/acme/shop/issues/42", "summary": "Issue 42 opened: “Checkout” charges twice\u2028",
+            "url": "https://github.com/acme/shop/issues/42", "summary": "Issue 42 opened: “Checkout” charges twice",  # without the line separator that only a model sees
         },
         "context": {"title": "Checkout charges twice", "n": 1.5},
         "links": {"event": LINKS.event, "complete": LINKS.complete, "token": "a-token"},
@@ -49,6 +51,18 @@ def test_the_siblings_of_the_context_stand_beside_it() -> None:
 
     assert document["missing"] == ["/x"]
     assert document["manifest"] == {"a": 1}
+
+
+def test_a_brief_envelope_has_nothing_whose_length_a_sender_chooses() -> None:
+    document = orjson.loads(Webhook().build(HEAD, replace(CURATED, brief=True), TARGET, LINKS, ATTEMPT).body)
+
+    assert document["event"] == {
+        "id": HEAD.event.id, "source": "github-acme", "type": "github.issues.opened", "kind": "ticket.created",
+        "time": "2026-11-21T09:59:58Z",
+    }  # fmt: skip
+    whole = Webhook().envelope(HEAD, LINKS)
+    assert b"acme/shop/issues/42" in whole.outside
+    assert b"acme/shop/issues/42" not in whole.text
 
 
 @pytest.mark.parametrize(

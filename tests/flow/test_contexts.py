@@ -20,6 +20,7 @@ sources:
   github-acme: {provider: github, secrets: ["${GITHUB_ACME_SECRET}"]}
 agents:
   triage: {url: "${AGENTS_URL}/triage", secret: "${AGENT_SECRET}", allow_private: true}
+  thinker: {url: "${AGENTS_URL}/thinker", secret: "${AGENT_SECRET}", allow_private: true}
   crowd: {url: "${AGENTS_URL}/crowd", secret: "${AGENT_SECRET}", allow_private: true, max_concurrency: 64}
 subscriptions:
   full:
@@ -33,6 +34,10 @@ subscriptions:
       enrich:
         crm: {url: "CRM/customers/{data.issue.number}", headers: {authorization: "Bearer ${secret.crm}"}, allow_private: true, cache: 0}
         lost: {url: "http://127.0.0.1:9/", allow_private: true}
+  counted:
+    agent: thinker
+    pattern: {type: [github.issues.closed]}
+    context: {view: "{title: data.issue.title}", model: claude-opus-4}
   strict:
     agent: triage
     pattern: {type: [github.issues.opened]}
@@ -96,13 +101,14 @@ def running(tmp_path_factory: pytest.TempPathFactory, crm: Crm):
         yield found
 
 
-def opened(running: Running) -> dict:
+def opened(running: Running, agent: str = "triage", action: str = "opened") -> dict:
     """Open issue 7 once more; what the agent of `full` got."""
-    before = len(running.agents.of("triage"))
+    before = len(running.agents.of(agent))
     issue = json.loads(senders.github(7).body)
+    issue["action"] = action
     issue["issue"]["comments"] = next(numbers)  # an equal body would be the same news again
     assert running.post(senders.signed_github(json.dumps(issue).encode()))[0] == 202
-    [call] = until(lambda: running.agents.of("triage")[before:])
+    [call] = until(lambda: running.agents.of(agent)[before:])
     return call.document
 
 
@@ -197,3 +203,28 @@ def test_what_was_sent_is_kept_and_compared_with_what_would_be_sent_now(running:
     two = json.loads(running.run("curate", "-i", ids[0], "-i", ids[1], "--json").stdout)
     assert two["same"] is False
     assert any(line.startswith("+") and "issues.opened" in line for line in two["diff"])  # the first is history to the second
+
+
+def test_what_agents_report_calibrates_the_counts_of_their_models_family(running: Running):
+    running.agents.answers["thinker"] = [202]
+    for number in range(5):
+        call = opened(running, "thinker", "closed")
+        assert call["manifest"]["counter"] == "o200k_base*1.4"
+        told = {name: call[name] for name in ("context", "provenance", "manifest") if name in call}
+        tokens = default_counter().count(json.dumps(told, separators=(",", ":"), ensure_ascii=False))
+        report = {
+            "outcome": "done",
+            "usage": {"context_tokens": round(tokens * (1.1 + number / 100)), "model": "claude-opus-4"},
+        }
+        path = f"/v1/invocations/{call['invocation']['id']}/complete"
+
+        def reported(path=path, report=report, token=call["links"]["token"]) -> bool:
+            return running.api("POST", path, report, key=token)[0] == 200
+
+        assert until(reported)
+        assert reported()  # told twice, learnt once
+
+    [found] = running.lines("context", "calibration")
+    assert (found["family"], found["factor"], found["version"], found["samples"]) == ("claude", 1.15, 1, 5)
+    manifest = opened(running, "thinker", "closed")["manifest"]
+    assert (manifest["counter"], manifest["calibration"]) == ("o200k_base*1.15", 1)

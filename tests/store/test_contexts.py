@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,15 @@ from schemas.ids import invocation_id, shard_of
 from schemas.invocation import Invocation, Order, Planned, State
 from schemas.ledger import Opening, Settlement
 from store.admission import Admission
+from store.calibrations import (
+    MOST_FAMILIES,
+    MOST_SAMPLES,
+    Lesson,
+    SampleRow,
+    calibration_of,
+    calibrations_of,
+    learnt,
+)
 from store.credentials import Credentials
 from store.engine import Engine, fetch
 from store.facts import KEPT_VERSIONS, MOST_NAMES, Facts, NewFact
@@ -278,3 +288,38 @@ async def test_what_was_sent_goes_with_its_event(engine: Engine) -> None:
     await Retention(engine, Keep(events_days=1), pause_s=0).sweep(NOW + 2 * 86_400_000)
 
     assert await sent_of(engine, seq) == []
+
+
+def mean(_family: str, samples: Sequence[SampleRow]) -> int:
+    return round(1000 * sum(reported / counted for counted, reported, _ in samples) / len(samples))
+
+
+async def taught(engine: Engine, family: str, sample: SampleRow, judge=mean) -> None:
+    await engine.write(lambda: learnt("default", Lesson(family, sample, judge), NOW))
+
+
+async def test_what_reports_teach_is_kept_by_family_and_bounded(engine: Engine) -> None:
+    for _ in range(MOST_SAMPLES + 9):
+        await taught(engine, "claude", (100, 120, True))
+    await taught(engine, "mistral", (100, 150, False))
+
+    [claude, mistral] = await calibrations_of(engine, "default")
+
+    assert (claude.factor_permille, claude.version, claude.samples) == (1200, 1, MOST_SAMPLES)
+    assert (mistral.factor_permille, mistral.version, mistral.samples) == (1500, 1, 1)
+    assert await calibration_of(engine, "default", "claude") == (1, 1200)
+    assert await calibration_of(engine, "other", "claude") == (0, 0)
+
+
+async def test_the_version_of_a_factor_rises_when_it_changes(engine: Engine) -> None:
+    for reported in (120, 120, 240):
+        await taught(engine, "claude", (100, reported, True))
+
+    assert await calibration_of(engine, "default", "claude") == (2, 1600)
+
+
+async def test_only_so_many_families_are_kept(engine: Engine) -> None:
+    for number in range(MOST_FAMILIES + 3):
+        await taught(engine, f"family{number}", (100, 120, True))
+
+    assert len(await calibrations_of(engine, "default")) == MOST_FAMILIES
