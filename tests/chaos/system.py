@@ -164,7 +164,7 @@ class System:
 
     def command(self, *words: str, check: bool = True) -> subprocess.CompletedProcess:
         env = self.environment | {"NIGHTBELL_API_URL": self.api_url}
-        done = subprocess.run([NIGHTBELL, *words], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+        done = subprocess.run([NIGHTBELL, *words], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
         if check and done.returncode:
             raise AssertionError(f"nightbell {' '.join(words)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
         return done
