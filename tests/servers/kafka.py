@@ -40,7 +40,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "kafka"
 COORDINATES = ("org.apache.kafka:kafka_2.13:4.1.1", "org.slf4j:slf4j-simple:1.7.36")  # the second writes the broker's log
 USERNAME, PASSWORD = "bell", "ring-ring"
-START_S = 60.0
+START_S = 180.0  # a busy machine takes its time
 HEAP_MB = 384
 
 
@@ -298,6 +298,7 @@ class Cluster:
             "group.initial.rebalance.delay.ms": "0",
             "group.min.session.timeout.ms": "1000",
             "controlled.shutdown.enable": "true",
+            "initial.broker.registration.timeout.ms": "180000",
         }
         return properties | self._security(broker) | self._extra
 
