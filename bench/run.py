@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.shape import SECRET
-from tests.chaos.system import free_port
+from tests.servers.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 AGENT_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

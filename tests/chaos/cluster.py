@@ -20,7 +20,8 @@ from typing import Any
 
 import asyncpg
 
-from tests.chaos.system import AGENT_SECRET, CONFIG, PROGRESS, ROOT, System, free_port
+from tests.chaos.system import AGENT_SECRET, CONFIG, PROGRESS, ROOT, System
+from tests.servers.ports import free_port
 
 ROLES = ("ingest", "router", "dispatcher", "api")
 LEASE_S = 3.0

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -15,6 +14,8 @@ import time
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tests.servers.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 NIGHTBELL = str(Path(sys.executable).with_name("nightbell"))
@@ -49,12 +50,6 @@ PROGRESS = (
     "select (select count(*) from events) as events, "
     "(select count(*) from invocations where state in ('queued','running','accepted','waiting')) as open"
 )
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 @dataclass

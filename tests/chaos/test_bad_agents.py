@@ -20,7 +20,8 @@ from tests.chaos.bad_agent import WAYS
 from tests.chaos.checker import check
 from tests.chaos.driver import Driver
 from tests.chaos.scene import PATIENCE_S, judged, scene
-from tests.chaos.system import AGENT_SECRET, ROOT, System, free_port
+from tests.chaos.system import AGENT_SECRET, ROOT, System
+from tests.servers.ports import free_port
 
 FIRST_S, MAX_S = 0.4, 4.0  # of the schedule that all of them have
 TIMEOUT_S = 1.5

@@ -20,6 +20,7 @@ from schemas.topics import Draft, Place
 from tests.contracts.event_log import collect, cursors, draft
 from tests.eventlog.conftest import FAST, KafkaBench
 from tests.servers import kafka
+from tests.servers.ports import free_port
 
 ROOTS = {errors.KafkaError, errors.BrokerResponseError}
 CLASSES = [
@@ -58,7 +59,7 @@ def test_sasl_without_a_password_is_a_bad_setting() -> None:
 
 
 async def test_a_cluster_that_is_not_there_is_told_in_time() -> None:
-    log = KafkaLog([f"127.0.0.1:{kafka.free_port()}"], LogConfig(kafka=KafkaConfig(request_timeout_s=0.5)))
+    log = KafkaLog([f"127.0.0.1:{free_port()}"], LogConfig(kafka=KafkaConfig(request_timeout_s=0.5)))
 
     with pytest.raises(LogUnavailable):
         async with asyncio.timeout(5):

