@@ -131,16 +131,20 @@ class Scene:
 
     async def freeze_past_their_lease(self, router: Role, dispatcher: Role) -> None:
         """SIGSTOP until others have taken over what these two owned; then SIGCONT."""
-        [held] = await asyncio.to_thread(self.system.rows, _OWNERS)
+
+        async def both_hold_some() -> bool:
+            [now] = await asyncio.to_thread(self.system.rows, _OWNERS)
+            return now["owners"] == 2
+
+        await until(both_hold_some, "both dispatchers hold shards", moves=self.count, tail=self.system.log_tail)
         router.freeze()
         dispatcher.freeze()
         frozen_at = time.monotonic()
 
         async def others_have_all() -> bool:
             [now] = await asyncio.to_thread(self.system.rows, _OWNERS)
-            return now["owners"] < held["owners"] and time.monotonic() - frozen_at > SESSION_S + LEASE_S
+            return now["owners"] < 2 and time.monotonic() - frozen_at > SESSION_S + LEASE_S
 
-        assert held["owners"] > 1, held
         await until(others_have_all, "somebody takes the shards of a frozen dispatcher", tail=self.system.log_tail)
         router.thaw()
         dispatcher.thaw()
@@ -265,6 +269,12 @@ class Scene:
     def count(self) -> tuple[int, int]:
         """What moves while all is well: requests acknowledged, calls made."""
         return self.driver.count, self.system.calls()
+
+    def has_taken(self, goal: int) -> Callable[[], Awaitable[bool]]:
+        async def fact() -> bool:
+            return self.driver.count >= goal
+
+        return fact
 
     async def still_flows(self) -> None:
         """Until something that was sent from now on has been delivered."""

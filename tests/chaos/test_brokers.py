@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from tests.chaos.cluster import launcher_of
 from tests.chaos.scene import Scene, ended, judged, scene, until
+from tests.chaos.test_bad_agents import attempts_told, bad_agents, expect
 from tests.servers import kafka
 
-pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.timeout(900)]
 REPLICATED = {"NIGHTBELL_KAFKA_REPLICATION": "3", "NIGHTBELL_KAFKA_MIN_INSYNC_REPLICAS": "2"}
 SINGLE = {"NIGHTBELL_KAFKA_REPLICATION": "1", "NIGHTBELL_KAFKA_MIN_INSYNC_REPLICAS": "1"}
 TWO = {"all": 2}
@@ -32,67 +34,64 @@ async def leader_of_most(found: Scene) -> kafka.Broker:
     return found.broker.brokers[node - 1]
 
 
-async def change_leader_behind_its_followers(found: Scene) -> None:
-    """The leader alone takes records for a while (its followers stand still), then it dies and they take over without them."""
+async def change_leader_behind_its_followers(found: Scene, *others: Scene) -> None:
+    """The leader alone takes records for a while, since its followers stand still; then it dies and they take over without them.
+
+    It is away for longer than a batch may wait for a leader: where a partition has no other replica, the batch fails, and its
+    sequence number is spent.
+    """
     leader = await leader_of_most(found)
     followers = [broker for broker in found.broker.brokers if broker is not leader]
+    spooled = {each: each.spooled for each in (found, *others)}
     for broker in followers:
         broker.freeze()
-    taken = found.driver.count + 3 * found.driver.keys
-    while found.driver.count < taken:  # acknowledged by the leader alone in a bad build, out of the spool in a good one
-        await asyncio.sleep(0.1)
+    # Acknowledged by the leader alone in a bad build, out of the spool in a good one.
+    goals = {each: each.driver.count + 2 * each.driver.keys for each in spooled}
+    for each, goal in goals.items():
+        await until(each.has_taken(goal), "the sender is answered", moves=each.count)
     await asyncio.to_thread(leader.kill)
     for broker in followers:
         broker.thaw()
-    await found.still_flows()
+    await asyncio.sleep(2 * BATCH_S)
+    await until(found.something_was_spooled(spooled[found]), "something is spooled without a leader", moves=found.count)
     await asyncio.to_thread(leader.start)
     await found.still_flows()
 
 
 async def test_a_leader_that_dies_before_its_followers_have_the_records_loses_none(tmp_path: Path, trio, postgres):
-    async with scene(tmp_path, trio, postgres, counts=TWO, env=REPLICATED) as found:
-        await change_leader_behind_its_followers(found)
-        await judged(found)
+    """Beside two builds that are broken on purpose, on the same brokers in the same moment: there the checker finds fault.
 
+    What the agents say meanwhile has its consequences too: rows T-14 and T-15, for which this installation is as good as another.
+    """
 
-async def test_the_checker_finds_fault_with_a_leader_that_acknowledges_alone(tmp_path: Path, trio, postgres):
-    async with scene(tmp_path, trio, postgres, counts=TWO, env=REPLICATED, launcher=launcher_of("acks_one")) as found:
-        await change_leader_behind_its_followers(found)
-        found.driver.stopping.set()
-        await found.system.settled(10)
-        verdict = await ended(found)
+    async def opened(name: str, **options) -> Scene:
+        return await stack.enter_async_context(scene(tmp_path / name, trio, postgres, counts=TWO, keys=8, **options))
 
-    print(verdict.figures, len(verdict.faults), verdict.faults[:2])
-    assert any(fault.startswith("I1 durability") and "is no event" in fault for fault in verdict.faults)
-
-
-async def leave_partitions_without_a_leader(found: Scene) -> None:
-    """The only replica of some partitions is away for longer than a batch may wait: the batch fails, and its number is spent."""
-    leader, before = await leader_of_most(found), found.spooled
-    await asyncio.to_thread(leader.kill)
-    await asyncio.sleep(2 * BATCH_S)
-    await until(found.something_was_spooled(before), "something is spooled without a leader", moves=found.count)
-    await asyncio.to_thread(leader.start)
+    async with AsyncExitStack() as stack:
+        good = await opened("good", env=REPLICATED, is_idle=True)
+        await stack.enter_async_context(bad_agents(good.system))
+        good.start_load()
+        await good.still_flows()
+        alone = await opened("acks_one", env=REPLICATED, launcher=launcher_of("acks_one"))
+        kept = await opened("producer_kept", env=SINGLE, launcher=launcher_of("producer_kept"))
+        await change_leader_behind_its_followers(good, alone, kept)
+        await judged(good)
+        await expect(good.system, attempts_told(*(member.log for member in good.system.roles_running)))
+        for broken in (alone, kept):
+            broken.driver.stopping.set()
+            await broken.system.settled(10)
+            verdict = await ended(broken)
+            print(broken.system.folder.name, verdict.figures, len(verdict.faults), verdict.faults[:2])
+            lost = [fault for fault in verdict.faults if fault.startswith("I1 durability") and "is no event" in fault]
+            assert lost, f"the build {broken.system.folder.name} passed: {verdict.figures}"
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 async def test_partitions_without_a_leader_for_a_while_go_on_with_a_new_producer(tmp_path: Path, trio, postgres):
     async with scene(tmp_path, trio, postgres, counts=TWO, env=SINGLE) as found:
-        await leave_partitions_without_a_leader(found)
-        await found.still_flows()
+        await change_leader_behind_its_followers(found)
         await judged(found)
-
-
-async def test_the_checker_finds_fault_with_a_producer_that_is_kept_after_a_failure(tmp_path: Path, trio, postgres):
-    async with scene(tmp_path, trio, postgres, counts=TWO, env=SINGLE, launcher=launcher_of("producer_kept")) as found:
-        await leave_partitions_without_a_leader(found)
-        await asyncio.sleep(2 * BATCH_S)
-        found.driver.stopping.set()
-        await found.system.settled(10)
-        verdict = await ended(found)
-
-    print("producer_kept", verdict.figures, len(verdict.faults), verdict.faults[:2])
-    assert any(fault.startswith("I1 durability") and "is no event" in fault for fault in verdict.faults)
 
 
 @pytest.mark.slow

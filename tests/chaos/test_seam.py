@@ -18,7 +18,8 @@ from tests.chaos.scene import until
 from tests.chaos.seam import LAUNCHER, clear_fault, set_fault
 from tests.chaos.system import System
 
-COMMITS = int(os.environ.get("NBTEST_COMMITS", "4"))  # at how many commits of each file it is killed; more in the slow test
+COMMITS = int(os.environ.get("NBTEST_COMMITS", "3"))  # at how many commits of each file it is killed in `make test`
+MANY_COMMITS = int(os.environ.get("NBTEST_MANY_COMMITS", "25"))
 
 
 class Bench:
@@ -100,7 +101,7 @@ def judged(found: Bench) -> Verdict:
 
 
 @pytest.mark.timeout(600)
-async def test_a_disk_that_is_full_late_or_broken_loses_nothing_that_was_promised(tmp_path: Path):
+async def test_disks_that_fail_and_kills_around_commits_break_no_promise(tmp_path: Path):
     async with bench(tmp_path) as found:
         await found.flows()
         found.system.process.send_signal(signal.SIGSTOP)  # T-10
@@ -132,6 +133,7 @@ async def test_a_disk_that_is_full_late_or_broken_loses_nothing_that_was_promise
                 else:
                     await found.until(unready(found), "a process whose disk failed is not ready")
                 await found.again()
+        await killed_at_commits(found, COMMITS)  # T-5
     judged(found)
 
 
@@ -159,16 +161,9 @@ async def killed_at_commits(found: Bench, commits: int) -> None:
             await found.again()
 
 
-@pytest.mark.timeout(600)
-async def test_killed_around_its_commits_it_loses_and_doubles_nothing(tmp_path: Path):
-    async with bench(tmp_path) as found:
-        await killed_at_commits(found, COMMITS)
-    judged(found)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 async def test_killed_around_many_commits_it_loses_and_doubles_nothing(tmp_path: Path):
     async with bench(tmp_path) as found:
-        await killed_at_commits(found, 25)
+        await killed_at_commits(found, MANY_COMMITS)
     judged(found)
