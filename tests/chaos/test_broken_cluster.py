@@ -12,7 +12,7 @@ from tests.chaos.checker import Verdict
 from tests.chaos.cluster import launcher_of
 from tests.chaos.scene import Scene, ended, judged, scene
 
-pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.timeout(1800)]
 
 
 async def kill_routers(found: Scene) -> None:

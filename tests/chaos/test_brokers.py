@@ -15,7 +15,7 @@ from tests.chaos.scene import Scene, ended, judged, scene, until
 from tests.chaos.test_bad_agents import attempts_told, bad_agents, expect
 from tests.servers import kafka
 
-pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.timeout(1800)]
 REPLICATED = {"NIGHTBELL_KAFKA_REPLICATION": "3", "NIGHTBELL_KAFKA_MIN_INSYNC_REPLICAS": "2"}
 SINGLE = {"NIGHTBELL_KAFKA_REPLICATION": "1", "NIGHTBELL_KAFKA_MIN_INSYNC_REPLICAS": "1"}
 TWO = {"all": 2}

@@ -13,7 +13,7 @@ from tests.chaos.cluster import PARTITIONS
 from tests.chaos.driver import signed
 from tests.chaos.scene import FAULTS, SESSION_S, Scene, judged, scene, until
 
-pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.timeout(1800)]
 KILLS = int(os.environ.get("NBTEST_CLUSTER_KILLS", "3"))  # of each role in `make test`
 MANY_KILLS = int(os.environ.get("NBTEST_MANY_CLUSTER_KILLS", "20"))  # of each role in `make test-all`
 

@@ -20,6 +20,7 @@ from tests.chaos.test_seam import Bench, bench, judged, unready
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 CALLS = int(os.environ.get("NBTEST_CALLS", "12"))  # T-5: at how many calls of each kind it is killed
+SYNC_SEND_WRITE = ["sync", "send", "write"]
 FULL_S = float(os.environ.get("NBTEST_DISK_FULL_S", "60"))
 
 
@@ -39,18 +40,21 @@ async def start_anew(found: Bench, launcher: list[str]) -> None:
 
 
 @pytest.mark.tools("strace")
-@pytest.mark.parametrize("call", ["fdatasync", "sendto", "pwrite64"])
-async def test_killed_at_the_nth_system_call_it_loses_and_doubles_nothing(tmp_path: Path, call: str):
+@pytest.mark.parametrize(
+    "calls", [("fdatasync",), ("sendto", "sendmsg", "write", "writev"), ("pwrite64",)], ids=SYNC_SEND_WRITE
+)
+async def test_killed_at_the_nth_system_call_it_loses_and_doubles_nothing(tmp_path: Path, calls: tuple[str, ...]):
     async with bench(tmp_path) as found:
         await found.flows()
         for number in range(1, CALLS + 1):
-            await start_anew(found, traced(f"{call}:signal=SIGKILL:when={number * (1 if call == 'fdatasync' else 7)}"))
+            at = number * (1 if calls == ("fdatasync",) else 9)
+            await start_anew(found, traced(*(f"{call}:signal=SIGKILL:when={at}" for call in calls)))
             await found.dies()
             await start_anew(found, [NIGHTBELL])
             await found.system.ready()
             await found.flows()
     judged(found)
-    print(f"killed at {CALLS} calls of {call}")
+    print(f"killed at {CALLS} calls of {', '.join(calls)}")
 
 
 @pytest.mark.tools("strace")
