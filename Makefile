@@ -57,8 +57,9 @@ bench-match: setup  ## the matcher beside event-ruler and quamina; the compiled 
 chaos: setup  ## every fault run, those too that need strace, nft or mounts; at the end it says what did not run, and why
 	NBTEST_CHAOS=1 $(BIN)/python -m pytest tests/chaos -m "slow or not slow" -s
 
-fuzz: setup  ## parsers, the matcher against event-ruler, contexts (NBTEST_EVENTS, a million); NBTEST_EXAMPLES says how long
-	NBTEST_EXAMPLES=$${NBTEST_EXAMPLES:-20} $(BIN)/python -m pytest tests/ingest/test_fuzz.py tests/router/test_matcher.py tests/router/test_explain.py tests/fuzz -m "slow or not slow" --timeout=0
+fuzz: setup  ## every scheme's parser for NBTEST_FUZZ_SECONDS (an hour); the matcher against event-ruler (NBTEST_EXAMPLES); contexts (NBTEST_EVENTS, a million)
+	NBTEST_FUZZ_SECONDS=$${NBTEST_FUZZ_SECONDS:-3600} NBTEST_EXAMPLES=$${NBTEST_EXAMPLES:-10} $(BIN)/python -m tests.fuzz.schemes
+	NBTEST_EXAMPLES=$${NBTEST_EXAMPLES:-20} $(BIN)/python -m pytest tests/router/test_matcher.py tests/router/test_explain.py tests/fuzz -m "slow or not slow" --timeout=0
 	NBTEST_FUZZ_EXAMPLES=$${NBTEST_FUZZ_EXAMPLES:-5000} $(BIN)/python -m pytest tests/curator/test_compose.py -k breaks_its_budget --timeout=0
 	$(BIN)/python -m tests.curator.fuzz $${NBTEST_EVENTS:-1000000}
 

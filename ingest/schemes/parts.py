@@ -125,8 +125,8 @@ def path_query_encoded(request: Request, _argument: str, _options: Options) -> s
     """The path, with the query encoded twice where there is one, as Contentful's SDK signs it (`?x=1` as `?x%253D1`)."""
     if not request.query_string:
         return request.path
-    escaped = quote(request.query_string, safe="")
-    return quote(f"{request.path}?{escaped}", safe=";/?:@&=+$,#-_.!~*'()")
+    escaped = quote(request.query_string, safe="", errors="surrogateescape")
+    return quote(f"{request.path}?{escaped}", safe=";/?:@&=+$,#-_.!~*'()", errors="surrogateescape")
 
 
 def qsh(request: Request, _argument: str, options: Options) -> str:
@@ -139,11 +139,11 @@ def qsh(request: Request, _argument: str, options: Options) -> str:
             grouped.setdefault(_rfc3986(name), []).append(_rfc3986(value))
     query = "&".join(f"{name}={','.join(sorted(values))}" for name, values in sorted(grouped.items()))
     canonical = f"{request.method.upper()}&{path.replace('&', '%26')}&{query}"
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return hashlib.sha256(canonical.encode(errors="surrogateescape")).hexdigest()
 
 
 def _rfc3986(text: str) -> str:
-    return quote(text, safe="-_.~")
+    return quote(text, safe="-_.~", errors="surrogateescape")
 
 
 def sns_fields(request: Request, _argument: str, _options: Options) -> str | None:

@@ -5,84 +5,30 @@ from __future__ import annotations
 import gzip
 import hmac
 import json
-import os
-from base64 import urlsafe_b64encode
 from urllib.parse import urlencode
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.catalogue import Provider, catalogue
 from ingest.fileform import Vector
 from ingest.inbound import Reply, Request
+from ingest.normalize import to_events
 from ingest.prepared import PreparedSource
 from ingest.receive import receive
 from ingest.samples import request_of, source_of, spec_of
+from ingest.schemes.base import Proof
 from payload.read import view
 from schemas.config import SourceConfig
-from schemas.errors import MalformedRequest, NightbellError
-from schemas.event import from_headers, to_headers
+from schemas.errors import MalformedRequest, NightbellError, Refused
+from schemas.event import Event, from_headers, to_headers
 from tests.fakes.provider_forms import MAC, provider, source
+from tests.ingest.drawn import BODIES, JSONS, TEXTS, TOKENS, bent_bodies, bent_bytes, bent_texts, came_to, tried, with_body
 
 NOW_MS = 1_750_000_000_000
-# `NBTEST_EXAMPLES=20` looks for twenty times as long (`make fuzz` an hour).
-MORE = int(os.environ.get("NBTEST_EXAMPLES", "1"))
-
-
-def tried(examples: int) -> settings:
-    checks = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
-    return settings(max_examples=examples * MORE, deadline=None, suppress_health_check=checks)
-
-
+TRACE = "00-t"
 NAMED = {name: made for name, made in catalogue().items() if made.file.vector}
-
-
-JSONS = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(
-            st.sampled_from(["a", "b", "id", "items", "at", "url", "x", "type", "event", "object", "data"]), inner, max_size=4
-        )
-    ),
-    max_leaves=15,
-)
-TEXTS = st.text(max_size=40) | st.text(alphabet="v1=,. at0fé+/\x00{}[]%&", max_size=60)
-TOKENS = st.builds(
-    lambda head, claims, code: ".".join(
-        [*(urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in (head, claims)), code]
-    ),
-    JSONS | st.fixed_dictionaries({"alg": st.sampled_from(["none", "HS256", "RS256", "ES256"]) | JSONS, "kid": JSONS}),
-    JSONS,
-    st.text(alphabet="AZaz09-_=", max_size=50),
-)
-MULTIPART = "multipart/form-data; boundary=b"
-BODIES = st.one_of(
-    st.tuples(
-        JSONS.map(lambda document: json.dumps(document).encode()), st.sampled_from(["application/json", "text/plain", ""])
-    ),
-    st.tuples(
-        st.dictionaries(TEXTS, TEXTS, max_size=4).map(lambda pairs: urlencode(pairs).encode()),
-        st.just("application/x-www-form-urlencoded"),
-    ),
-    st.tuples(
-        TEXTS.map(lambda text: f'--b\r\nContent-Disposition: form-data; name="json"\r\n\r\n{text}\r\n--b--'.encode()),
-        st.sampled_from([MULTIPART, "multipart/form-data", "multipart/mixed; boundary=\x00"]),
-    ),
-    st.tuples(
-        TEXTS.map(lambda text: f"<a b='c'><d>{text}</d>&e;</a>".encode()), st.sampled_from(["text/xml", "application/soap+xml"])
-    ),
-    st.tuples(
-        st.binary(max_size=80) | st.sampled_from([b"[" * 5000, b"{" * 50, b'{"a":1e999}', b'{"a":1,"a":2}', b"\xef\xbb\xbf{}"]),
-        st.sampled_from(["application/json", "application/xml", "application/x-ndjson", MULTIPART, "a/b", "\x00"]),
-    ),
-)
-
-
-def foreseen(refusal: NightbellError) -> None:
-    """`verify` turns whatever breaks inside a check into a refusal; here that is a defect all the same."""
-    assert "the check itself failed" not in str(refusal), refusal.__cause__
 
 
 def signatures(of: Provider, vector: Vector) -> list[str]:
@@ -107,16 +53,17 @@ def test_any_request_to_any_provider_is_answered_or_refused_as_declared(name: st
     fields = [(header, data.draw(values)) for header in signatures(NAMED[name], vector)]
     fields += [("Content-Type", kind), ("Content-Encoding", coded)]
     query = data.draw(TEXTS | st.dictionaries(st.sampled_from(["token", "sig", "hub.mode", "jwt"]), TEXTS).map(urlencode))
-    method = data.draw(st.sampled_from([vector.method, "POST", "GET", "HEAD", "OPTIONS", "PUT"]))
+    method = data.draw(st.sampled_from([*[vector.method] * 9, "POST", "GET", "HEAD", "OPTIONS", "PUT"]))
     request = Request(method, f"{vector.url}?{query}", fields, gzip.compress(body) if coded == "gzip" else body)
 
     try:
-        got = receive(request, source_of(NAMED[name], vector), round(vector.now * 1000), traceparent="00-t")
+        got = receive(request, source_of(NAMED[name], vector), at_ms(vector), traceparent=TRACE)
     except NightbellError as refusal:
-        foreseen(refusal)
+        came_to(NAMED[name], refusal)
         return
 
-    assert isinstance(got, Reply) or all(from_headers(to_headers(event), event.body) == event for event, _ in got)
+    came_to(NAMED[name], "answered" if isinstance(got, Reply) else "taken")
+    assert isinstance(got, Reply) or all(can_be_kept(event) for event, _ in got)
 
 
 @pytest.mark.parametrize("name", [name for name, made in NAMED.items() if any(it.public_keys for it in made.file.vector)])
@@ -130,8 +77,8 @@ def test_a_public_key_that_is_none_refuses_and_breaks_nothing(name: str, key: st
     keyless = PreparedSource(SourceConfig("default", "source", "uid", spec), NAMED[name])
 
     with pytest.raises(NightbellError) as refusal:
-        receive(request_of(vector), keyless, round(vector.now * 1000), traceparent="00-t")
-    foreseen(refusal.value)
+        receive(request_of(vector), keyless, at_ms(vector), traceparent=TRACE)
+    came_to(NAMED[name], refusal.value)
 
 
 @tried(600)
@@ -150,22 +97,54 @@ def test_reading_a_body_raises_nothing_but_that_it_cannot_be_read(read: tuple[by
 @pytest.mark.parametrize("name", NAMED)
 @tried(12)
 @given(data=st.data())
-def test_a_scheme_raises_only_what_it_declares(name: str, data: st.DataObject):
+def test_a_delivery_that_was_bent_on_its_way_raises_only_what_is_declared(name: str, data: st.DataObject):
     vector = data.draw(st.sampled_from(NAMED[name].file.vector))
     good = request_of(vector)
-    headers = [(key, data.draw(st.just(value) | TEXTS)) for key, value in good.fields]
-    body = data.draw(st.just(good.body) | st.binary(max_size=100) | st.just(b"[" * 3000) | st.just(b'{"a":NaN}'))
-    request = Request(good.method, good.url, headers, body)
+    bent = data.draw(st.sampled_from(["body", "url", *(key for key, _ in good.fields)]))
+    headers = [(key, data.draw(bent_texts(value) | TEXTS) if key == bent else value) for key, value in good.fields]
+    body = data.draw(bent_bytes(good.body) | st.just(b"[" * 3000) | st.just(b'{"a":NaN}')) if bent == "body" else good.body
+    address, _, query = good.url.partition("?")  # the address chose the source before anything was read
+    url = f"{address}?{data.draw(bent_texts(query))}" if bent == "url" else good.url
 
     try:
-        got = receive(request, source_of(NAMED[name], vector), round(vector.now * 1000), traceparent="00-t")
+        got = receive(
+            Request(good.method, url, headers, body), source_of(NAMED[name], vector), at_ms(vector), traceparent=TRACE
+        )
     except NightbellError as refusal:
-        foreseen(refusal)
+        came_to(NAMED[name], refusal)
         return
 
-    if not isinstance(got, Reply):
-        for event, _ in got:
-            assert from_headers(to_headers(event), event.body) == event
+    came_to(NAMED[name], "answered" if isinstance(got, Reply) else "taken")
+    assert isinstance(got, Reply) or all(can_be_kept(event) for event, _ in got)
+
+
+@pytest.mark.parametrize("name", NAMED)
+@tried(12)
+@given(data=st.data())
+def test_an_authentic_delivery_with_an_odd_body_becomes_events_that_can_be_kept(name: str, data: st.DataObject):
+    sample = data.draw(st.sampled_from([*NAMED[name].file.vector, *NAMED[name].file.example]))
+    request = with_body(sample, data.draw(bent_bodies(request_of(sample).body)))
+    proof = Proof(signed_ms=data.draw(st.sampled_from([0, NOW_MS])))
+
+    try:
+        events = to_events(request, source_of(NAMED[name]), proof, NOW_MS, traceparent=TRACE)
+    except Refused as refusal:
+        came_to(NAMED[name], refusal)
+        return
+
+    came_to(NAMED[name], "normalised")
+    assert all(can_be_kept(event) for event in events)
+    assert len({event.id for event in events}) == len(events)
+
+
+def at_ms(vector: Vector) -> int:
+    return round(vector.now * 1000)
+
+
+def can_be_kept(event: Event) -> bool:
+    kept = to_headers(event)
+    "".join(kept.values()).encode()
+    return "\x00" not in "".join(kept.values()) and from_headers(kept, event.body) == event
 
 
 ANY = provider(
@@ -182,11 +161,7 @@ def test_any_authentic_json_becomes_events_that_can_be_kept(document: object, he
     code = hmac.new(b"s", body, "sha256").hexdigest()
     request = Request("POST", "https://h/in/s", [("X-Sig", code), ("X-T", header), ("Content-Type", "application/json")], body)
 
-    got = receive(request, source(ANY, secrets=["s"]), NOW_MS, traceparent="00-t")
+    got = receive(request, source(ANY, secrets=["s"]), NOW_MS, traceparent=TRACE)
 
     assert not isinstance(got, Reply)
-    for event, _ in got:
-        kept = to_headers(event)
-        "".join(kept.values()).encode()
-        assert "\x00" not in "".join(kept.values())
-        assert from_headers(kept, event.body) == event
+    assert all(can_be_kept(event) for event, _ in got)
