@@ -24,7 +24,19 @@ from schemas.config import SourceConfig
 from schemas.errors import MalformedRequest, NightbellError, Refused
 from schemas.event import Event, from_headers, to_headers
 from tests.fakes.provider_forms import MAC, provider, source
-from tests.ingest.drawn import BODIES, JSONS, TEXTS, TOKENS, bent_bodies, bent_bytes, bent_texts, came_to, tried, with_body
+from tests.ingest.drawn import (
+    BODIES,
+    JSONS,
+    TALLY,
+    TEXTS,
+    TOKENS,
+    bent_bodies,
+    bent_bytes,
+    bent_texts,
+    came_to,
+    tried,
+    with_body,
+)
 
 NOW_MS = 1_750_000_000_000
 TRACE = "00-t"
@@ -88,8 +100,10 @@ def test_reading_a_body_raises_nothing_but_that_it_cannot_be_read(read: tuple[by
     try:
         document, flags = view(body, kind, pointer)
     except MalformedRequest:
+        TALLY["any", "MalformedRequest"] += 1
         return
 
+    TALLY["any", "read"] += 1
     assert json.loads(json.dumps(document)) == document
     assert all(isinstance(flag, str) for flag in flags)
 
@@ -163,5 +177,6 @@ def test_any_authentic_json_becomes_events_that_can_be_kept(document: object, he
 
     got = receive(request, source(ANY, secrets=["s"]), NOW_MS, traceparent=TRACE)
 
+    TALLY["any", "taken"] += 1
     assert not isinstance(got, Reply)
     assert all(can_be_kept(event) for event, _ in got)
