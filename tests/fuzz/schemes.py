@@ -60,7 +60,7 @@ def fuzzed(seconds: float) -> list[str]:
             test(**({"name": provider} if provider else {}))
         except (Exception, pytest.fail.Exception) as exc:
             if f"{name}[{provider}]" not in found:
-                print(f"\nFINDING {name}[{provider}]\n{''.join(traceback.format_exception(exc))[-6000:]}\n", flush=True)
+                print(f"\nFINDING {name}[{provider}]\n{''.join(traceback.format_exception(exc))[-3000:]}\n", flush=True)
             found.setdefault(f"{name}[{provider}]", str(exc))
         spent_s[scheme] += time.monotonic() - now
     return list(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from base64 import urlsafe_b64encode
@@ -120,7 +121,7 @@ def bent_bodies(draw: st.DrawFn, body: bytes) -> bytes:
     for _ in range(draw(st.integers(1, 3))):
         place = draw(st.sampled_from(_places(document)))
         how = draw(st.sampled_from(["value", "value", "drop", "wrap", "twice"]))
-        document = _put(document, place, draw(ODD | JSONS), how=how)
+        document = _put(document, place, copy.deepcopy(draw(ODD | JSONS)), how=how)
     return json.dumps(document).encode()
 
 
