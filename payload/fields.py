@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -9,6 +10,9 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from schemas.errors import MalformedRequest
+
+# It warns of every byte that it does not like in a stranger's body; the refusal says it once.
+logging.getLogger("python_multipart.multipart").setLevel(logging.CRITICAL)
 
 MAX_FIELDS = 10_000
 _MAX_PARTS = 1_000
@@ -40,7 +44,8 @@ def gathered(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def parts_of(body: bytes, content_type: str) -> list[tuple[str, Any]]:
     """The fields of a multipart body; a file is its name, size and type, never its bytes.  Raises `MalformedRequest`."""
-    _, options = parse_options_header(content_type)
+    # As bytes: text is read as Latin-1, and a header may hold any character of the sender's.
+    _, options = parse_options_header(content_type.encode("utf-8", "surrogatepass"))
     boundary = options.get(b"boundary")
     if not boundary:
         raise MalformedRequest("the multipart body has no boundary")

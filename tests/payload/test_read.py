@@ -121,6 +121,7 @@ def test_a_multipart_file_is_its_name_size_and_type_and_never_its_bytes():
         (b'{"a":1}{"a":2}', JSON),
         (b'[{"a":1}\n{"a":2}]', JSON),
         (b"--x\r\nno header", "multipart/form-data; boundary=y"),
+        (b"--x\r\nno header", "multipart/form-data; boundary=\u0142\udc80"),
         (b"&".join([b"a=1"] * 20_000), "application/x-www-form-urlencoded"),
         (b"--x\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n" * 2000, "multipart/form-data; boundary=x"),
     ],
