@@ -112,10 +112,15 @@ def _identity(plan: EventPlan, scope: Scope, proof: Proof, digest: _Digest, poin
     if plan.identity_kind == "delivery":
         named = plan.identity.text(scope)
         if named:
-            return f"delivery:{named}"
+            return f"delivery:{named if named.isascii() else _encodable(named)}"
     if plan.identity_kind != "body" and proof.signed_ms:
         return f"signed:{proof.signed_ms}:{digest.text()}:{pointer}"
     return f"body:{digest.text()}:{pointer}"
+
+
+def _encodable(text: str) -> str:
+    """The text with its lone surrogates written out: a header's bytes that are no UTF-8 come as such."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _event(scope: Scope, source: PreparedSource, now_ms: int, *, identity: str, pointer: str, traceparent: str) -> Event:

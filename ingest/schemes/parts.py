@@ -122,11 +122,10 @@ def signed_headers(request: Request, listing: str, _options: Options) -> str | N
 
 
 def path_query_encoded(request: Request, _argument: str, _options: Options) -> str:
-    """The path, with the query encoded twice where there is one, as Contentful's SDK signs it (`?x=1` as `?x%253D1`)."""
-    if not request.query_string:
-        return request.path
-    escaped = quote(request.query_string, safe="", errors="surrogateescape")
-    return quote(f"{request.path}?{escaped}", safe=";/?:@&=+$,#-_.!~*'()", errors="surrogateescape")
+    """The path, encoded once more, and the query, encoded twice, as Contentful's SDK signs them (`?x=1` as `?x%253D1`)."""
+    query = quote(request.query_string, safe="", errors="surrogateescape")
+    called = f"{request.path}?{query}" if query else request.path
+    return quote(called, safe=";/?:@&=+$,#-_.!~*'()", errors="surrogateescape")
 
 
 def qsh(request: Request, _argument: str, options: Options) -> str:

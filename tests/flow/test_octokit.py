@@ -6,18 +6,12 @@ The package is fetched with the node of a wheel (`tests/npm` has its lock) into 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import hashlib
 import hmac
 import json
-import os
-import shutil
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -25,10 +19,9 @@ import pytest
 
 from examples.senders import SECRETS
 from tests.flow.running import ROOT, Running, served, until
+from tests.npm.fetch import installed
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(240)]
-LOCKED = ROOT / "tests/npm"
-CACHE = ROOT / ".cache"
 SOURCE = "github-acme"
 CONFIG = """\
 version: 1
@@ -71,28 +64,10 @@ class Example:
         return f"github.{self.name}.{action}" if action else f"github.{self.name}"
 
 
-def fetched() -> Path:
-    """The package's folder, fetched where it is not there yet as the lock has it."""
-    lock = (LOCKED / "package-lock.json").read_bytes()
-    folder = CACHE / "npm-packages" / hashlib.sha256(lock).hexdigest()[:16]
-    CACHE.mkdir(exist_ok=True)
-    with (CACHE / "npm-packages.lock").open("w") as one_at_a_time:
-        fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
-        if not (folder / "fetched").exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            for name in ("package.json", "package-lock.json", ".npmrc"):
-                shutil.copy(LOCKED / name, folder / name)
-            node = Path(sys.executable).parent
-            env = {**os.environ, "PATH": f"{node}:{os.environ['PATH']}", "npm_config_cache": str(CACHE / "npm")}
-            done = subprocess.run([str(node / "npm"), "ci"], cwd=folder, env=env, capture_output=True, text=True, timeout=120)
-            assert done.returncode == 0, f"npm ci failed: {done.stderr[-2000:]}"
-            (folder / "fetched").touch()
-    return folder / "node_modules/@octokit/webhooks-examples"
-
-
 @pytest.fixture(scope="module")
 def examples() -> list[Example]:
-    found = json.loads((fetched() / "api.github.com/index.json").read_text())
+    folder = installed(ROOT / "tests/npm") / "node_modules/@octokit/webhooks-examples"
+    found = json.loads((folder / "api.github.com/index.json").read_text())
     all_of = [
         Example(event["name"], number, json.dumps(payload).encode())
         for event in found

@@ -228,3 +228,13 @@ def test_of_nested_items_the_innermost_are_the_events_and_see_what_they_lie_in()
 def test_a_relative_pointer_that_is_none_is_said_when_the_file_is_read(wrong: str):
     with pytest.raises(Invalid, match="up:"):
         provider(MAC, event=f'type = "{wrong}"')
+
+
+def test_an_id_in_a_header_that_is_no_utf8_is_an_identity_all_the_same():
+    made = provider(MAC.replace("{body}", "{header:X-Id}{body}"), identity='kind = "delivery"\ndelivery = "{header:X-Id}"')
+    odd = Request("POST", "https://h/in/src", [("X-Id", "a\udc80"), ("Content-Type", "application/json")], b"{}")
+    other = Request("POST", "https://h/in/src", [("X-Id", "a\udc81"), ("Content-Type", "application/json")], b"{}")
+
+    ids = {to_events(request, source(made), None, 1_750_000_000_000)[0].id for request in (odd, odd, other)}
+
+    assert len(ids) == 2

@@ -30,6 +30,7 @@ class Oracle:
     options: Mapping[str, Any] = field(default_factory=dict)
     content_type: str = _JSON
     key_pair: str = ""
+    user: str = ""  # Basic credentials: this user, the secret being the password
     ours: bool = True
     stricter: Mapping[str, str] = field(default_factory=dict)
 
@@ -133,7 +134,7 @@ ORACLES = [
         bodies=drawn.form_bodies({"mandrill_events": "[]"}), urls=drawn.URLS, content_type=_FORM,
     ),
     Oracle(
-        "braintree", "braintree", sdks_inside.braintree, options={"public_key": "integration_public_key"},
+        "braintree", "braintree", sdks_inside.braintree, secrets=drawn.PLAIN_SECRETS, options={"public_key": "integration_public_key"},
         bodies=st.just(sdks_inside.as_form(bt_signature="integration_public_key|0", bt_payload=_BRAINTREE)), content_type=_FORM,
     ),
     Oracle(
