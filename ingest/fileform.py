@@ -275,6 +275,10 @@ class Expect(Form):
     version: str | None = None
     status: int | None = Field(default=None, description="of the answer to a handshake")
     reply: str | None = Field(default=None, description="the body of the answer to a handshake")
+    content_type: str | None = Field(default=None, description="of the answer to a handshake")
+    headers: dict[str, str] | None = Field(default=None, description="of the answer to a handshake, all of them")
+    keeps: str | None = Field(default=None, description="the secret that the handshake brings and the source keeps")
+    calls: str | None = Field(default=None, description="the address that is called to confirm")
     refused: str | None = Field(default=None, description="the step that refuses, for a vector that must not pass")
 
 

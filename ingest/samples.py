@@ -73,6 +73,10 @@ def differences(provider: Provider, sample: Sample, got: Reply | list[Event]) ->
         pairs: list[tuple[str, object, object]] = [
             ("status", got.status, expect.status),
             ("reply", got.body.decode(), expect.reply),
+            ("content_type", got.content_type, expect.content_type),
+            ("headers", got.headers, expect.headers),
+            ("keeps", got.kept_secret, expect.keeps),
+            ("calls", got.fetch_url, expect.calls),
         ]
     else:
         pairs = [(name, _field(event, name), getattr(expect, name)) for event in events[:1] for name in _FIELDS]
