@@ -62,10 +62,6 @@ fuzz: setup  ## every scheme's parser for NBTEST_FUZZ_SECONDS (an hour); the mat
 	NBTEST_EXAMPLES=$${NBTEST_EXAMPLES:-20} $(BIN)/python -m pytest tests/router/test_matcher.py tests/router/test_explain.py tests/fuzz -m "slow or not slow" --timeout=0
 	NBTEST_FUZZ_EXAMPLES=$${NBTEST_FUZZ_EXAMPLES:-5000} $(BIN)/python -m pytest tests/curator/test_compose.py -k breaks_its_budget --timeout=0
 	$(BIN)/python -m tests.curator.fuzz $${NBTEST_EVENTS:-1000000}
-	NBTEST_FUZZ_SECONDS=$${NBTEST_FUZZ_SECONDS:-3600} NBTEST_EXAMPLES=$${NBTEST_EXAMPLES:-10} $(BIN)/python -m tests.fuzz.schemes
-	NBTEST_EXAMPLES=$${NBTEST_EXAMPLES:-20} $(BIN)/python -m pytest tests/router/test_matcher.py tests/router/test_explain.py tests/fuzz -m "slow or not slow" --timeout=0
-	NBTEST_FUZZ_EXAMPLES=$${NBTEST_FUZZ_EXAMPLES:-5000} $(BIN)/python -m pytest tests/curator/test_compose.py -k breaks_its_budget --timeout=0
-	$(BIN)/python -m tests.curator.fuzz $${NBTEST_EVENTS:-1000000}
 
 docs: setup  ## write the generated documents anew
 	$(BIN)/python -m docs.generate
