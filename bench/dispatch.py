@@ -31,7 +31,7 @@ from prometheus_client import CollectorRegistry
 from rich.console import Console
 from rich.table import Table
 
-from bench.run import AGENT_SECRET, Process, Nightbell
+from bench.run import AGENT_SECRET, Nightbell, Process
 from curator.service import Curation
 from dispatcher.lanes import Bounds
 from dispatcher.metrics import DispatchMetrics

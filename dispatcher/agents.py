@@ -38,6 +38,11 @@ class Agent:
         return self.setting.key
 
     @property
+    def names(self) -> tuple[str, str]:
+        """Team and name as the ledger has them: those of the whole agent, where this is a part of one."""
+        return self.setting.key[0], self.setting.name
+
+    @property
     def is_open_for_work(self) -> bool:
         """Whether one more of its invocations may start now."""
         return self.standing.state == breaker.CLOSED and self.queue.running + self.reserved < self.setting.max_concurrency
@@ -101,6 +106,7 @@ class Agents:
     def refresh(self, book: Book, shards: Iterable[int]) -> list[Agent]:
         """Take today's settings for the agents of `shards`; returns those that are new here."""
         ours, fresh = frozenset(shards), []
+        self._picture.parts = book.parts
         for key, setting in book.settings.items():
             if setting.shard not in ours:
                 continue

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
-from dispatcher.flow import is_flowing
-from dispatcher.lanes import AgentKey
-from dispatcher.ports import Roster
+from dispatcher.flow import is_flowing, share
+from dispatcher.lanes import AgentKey, Part
+from dispatcher.ports import Asked, Roster
 from dispatcher.protocols import PROTOCOLS
 from dispatcher.protocols.base import AgentProtocol, Target
 from dispatcher.signing import Signer
 from schemas.config import AgentConfig, SubscriptionConfig, SubscriptionState
 from schemas.errors import BadSetting
+from schemas.ids import shards_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,19 @@ class Setting:
     protocol: AgentProtocol | None
     target: Target | None
     problem: str = ""
+    part_of: str = ""  # the agent, where this is one of its parts
+    part: int = 0
+    parts: int = 1
+
+    @property
+    def name(self) -> str:
+        """The agent's name, as the ledger knows it."""
+        return self.part_of or self.key[1]
+
+    @property
+    def asked(self) -> Asked:
+        """What of the ledger's lanes is this one's."""
+        return (self.key[0], self.part_of, self.shard) if self.part_of else self.key
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +53,7 @@ class Book:
     settings: Mapping[AgentKey, Setting] = field(default_factory=dict)
     subscriptions: Mapping[str, SubscriptionConfig] = field(default_factory=dict)
     of_agent: Mapping[AgentKey, tuple[SubscriptionConfig, ...]] = field(default_factory=dict)
+    parts: Mapping[Part, AgentKey] = field(default_factory=dict)  # of agents that are spread over shards
     flowing: frozenset[str] = frozenset()  # those whose flow control is looked at before an attempt
 
     def live(self, key: AgentKey) -> tuple[list[str], bool]:
@@ -55,17 +70,46 @@ async def read_book(roster: Roster, before: Book, *, user_agent: str) -> Book:
         return before
     agents, subscriptions = await roster.agents(), await roster.subscriptions()
     by_agent: dict[AgentKey, tuple[SubscriptionConfig, ...]] = {}
-    for found in subscriptions:
-        key = (found.team, found.spec.agent)
-        by_agent[key] = (*by_agent.get(key, ()), found)
     settings = settings_of(agents, user_agent=user_agent)
+    parts = {(setting.key[0], setting.part_of, setting.shard): setting.key for setting in settings.values() if setting.part_of}
+    keys: dict[tuple[str, str], list[AgentKey]] = {}
+    for (team, name, _), key in parts.items():
+        keys.setdefault((team, name), []).append(key)
+    for found in subscriptions:
+        agent = (found.team, found.spec.agent)
+        for key in keys.get(agent, (agent,)):
+            by_agent[key] = (*by_agent.get(key, ()), found)
     flowing = frozenset(found.uid for found in subscriptions if is_flowing(found.spec))
-    return Book(version, settings, {found.uid: found for found in subscriptions}, by_agent, flowing)
+    return Book(version, settings, {found.uid: found for found in subscriptions}, by_agent, parts, flowing)
 
 
 def settings_of(agents: Iterable[AgentConfig], *, user_agent: str) -> dict[AgentKey, Setting]:
     """The agents' settings; one that cannot be called keeps its place, so that its lanes are held and not lost sight of."""
-    return {(agent.team, agent.name): setting_of(agent, user_agent=user_agent) for agent in agents}
+    found: dict[AgentKey, Setting] = {}
+    for agent in agents:
+        setting = setting_of(agent, user_agent=user_agent)
+        if agent.spec.shards == 1:
+            found[setting.key] = setting
+        else:
+            found.update((part.key, part) for part in parts_of(setting, agent.spec.shards))
+    return found
+
+
+def parts_of(setting: Setting, count: int) -> Iterator[Setting]:
+    """An agent as so many: each has a shard of its own and its share of the limits, which together are the agent's."""
+    team, name = setting.key
+    for number, shard in enumerate(shards_of(team, name, count)):
+        yield replace(
+            setting,
+            key=(team, name if number == 0 else f"{name}~{number}"),
+            part_of=name,
+            part=number,
+            parts=count,
+            shard=shard,
+            max_concurrency=share(setting.max_concurrency, number, count),
+            rate_per_s=None if setting.rate_per_s is None else setting.rate_per_s / count,
+            burst=max(1, share(setting.burst, number, count)),
+        )
 
 
 def setting_of(agent: AgentConfig, *, user_agent: str) -> Setting:

@@ -12,7 +12,7 @@ from dispatcher.attempt import Desk
 from dispatcher.book import Book
 from dispatcher.digest import window_of
 from dispatcher.feed import Feed
-from dispatcher.flow import Bucket, expires_at_ms, starts_at_ms
+from dispatcher.flow import Bucket, expires_at_ms, share, starts_at_ms
 from dispatcher.lanes import AgentKey, Picture
 from dispatcher.limits import Claim, Turns, claims_of, reason_of
 from dispatcher.retry import blocks
@@ -122,7 +122,7 @@ class Entry:
         epoch = self._tenure.epoch(agent.setting.shard)
         if epoch is None:
             return 0
-        team, name = agent.key
+        team, name = agent.names
         shard, now_ms = agent.setting.shard, self._clock.now_ms()
         return await self._ledger.let_in(
             team=team, agent=name, shard=shard, epoch=epoch, reason=reason, most=most, now_ms=now_ms
@@ -171,7 +171,7 @@ class Entry:
             if due_ms := turns.due_ms(head.invocation.id, now_s=now_s, now_ms=now_ms):
                 await self._stay_out(agent, head, epoch, Wait.RATE, due_ms)
                 return None
-        claims = claims_of(subscription, head.invocation)
+        claims = claims_of(subscription, head.invocation, part=agent.setting.part, parts=agent.setting.parts)
         if full := agent.places.enter(claims):
             limit, most = full
             await self._stay_out(agent, head, epoch, reason_of(limit), 0)
@@ -186,7 +186,8 @@ class Entry:
         turns = agent.turns.get(subscription.uid)
         if turns is None:
             turns = agent.turns[subscription.uid] = Turns(Bucket(spec.rate_per_s, spec.burst))
-        turns.bucket.rate_per_s, turns.bucket.burst = spec.rate_per_s, spec.burst
+        rate_per_s, part, parts = spec.rate_per_s / agent.setting.parts, agent.setting.part, agent.setting.parts
+        turns.bucket.rate_per_s, turns.bucket.burst = rate_per_s, max(1, share(spec.burst, part, parts))
         return turns
 
     async def _stay_out(self, agent: Agent, head: Head, epoch: int, reason: str, due_ms: int) -> None:

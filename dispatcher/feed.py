@@ -131,12 +131,13 @@ class Feed:
     async def _look_over_all(self, now_ms: int) -> None:
         """Ask for every agent where anything of ours is due; the next time is at the sweep's pace, or when more falls due."""
         shards = list(self._tenure.epochs)
-        due_ms = await self._ledger.next_due_ms(shards) if shards else None
+        parts = [part for part in self._picture.parts if part[2] in self._tenure.epochs]
+        due_ms = await self._ledger.next_due_ms(shards, parts=parts) if shards else None
         if due_ms is not None and due_ms <= now_ms:
             for agent in self._agents:
                 agent.queue.more = True
                 self._start(agent)
-            due_ms = await self._ledger.next_due_ms(shards, after_ms=now_ms)
+            due_ms = await self._ledger.next_due_ms(shards, after_ms=now_ms, parts=parts)
         self._sweep_at_ms = now_ms + self._pace.sweep_ms
         if due_ms is not None:
             self._sweep_at_ms = min(self._sweep_at_ms, max(due_ms, now_ms + _BUCKET_MS))
@@ -146,10 +147,12 @@ class Feed:
         for agent in agents:
             agent.queue.more = False  # before the question: what is left in the ledger meanwhile sets it again
             skip += agent.queue.lanes
-        heads = await self._ledger.due([agent.key for agent in agents], now_ms=now_ms, limit=_HEADS_AT_ONCE, skip=skip)
+        heads = await self._ledger.due(
+            [agent.setting.asked for agent in agents], now_ms=now_ms, limit=_HEADS_AT_ONCE, skip=skip
+        )
         counts: dict[AgentKey, int] = {}
         for head in heads:
-            key = (head.invocation.team, head.invocation.agent)
+            key = self._picture.key_of(head.invocation)
             counts[key] = counts.get(key, 0) + 1
             agent_now = self._agents.get(key)
             if agent_now is not None:
@@ -173,9 +176,9 @@ class Feed:
         """
         agent.queue.more = False
         skip = list(agent.queue.lanes)
-        heads = await self._ledger.due([agent.key], now_ms=now_ms, limit=_HEADS_AT_ONCE, skip=skip)
+        heads = await self._ledger.due([agent.setting.asked], now_ms=now_ms, limit=_HEADS_AT_ONCE, skip=skip)
         if not heads and await self._called_forward(agent, now_ms):
-            heads = await self._ledger.due([agent.key], now_ms=now_ms, limit=_HEADS_AT_ONCE, skip=skip)
+            heads = await self._ledger.due([agent.setting.asked], now_ms=now_ms, limit=_HEADS_AT_ONCE, skip=skip)
         if heads:
             await self._probe(agent, heads)
 
@@ -183,7 +186,7 @@ class Feed:
         epoch = self._tenure.epoch(agent.setting.shard)
         if epoch is None:
             return 0
-        team, name = agent.key
+        team, name = agent.names
         reason = Wait.RETRY if agent.standing.cause == breaker.FAILING else Wait.HOLD
         return await self._ledger.release(
             team=team, agent=name, shard=agent.setting.shard, epoch=epoch, reason=reason, now_ms=now_ms

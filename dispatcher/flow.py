@@ -60,3 +60,8 @@ def is_flowing(spec: SubscriptionSpec) -> bool:
     """Whether anything of a subscription's flow control is to be looked at before an attempt."""
     asked = (spec.expires_after, spec.concurrency, spec.rate_per_s, spec.digest)
     return bool(spec.delay) or any(each is not None for each in asked)
+
+
+def share(whole: int, number: int, count: int) -> int:
+    """What the part of that number has of a whole, which the parts share out without a rest."""
+    return whole // count + (number < whole % count)

@@ -56,7 +56,7 @@ class HeadStart:
         return found
 
     def _reserved(self, invocation: Invocation, now_ms: int) -> Opening | None:
-        agent = self._agents.get((invocation.team, invocation.agent))
+        agent = self._workers.agent_of(invocation)
         subscription = self._workers.live(invocation.subscription_uid)
         if agent is None or subscription is None or not _begins_at_once(subscription):
             return None

@@ -8,14 +8,15 @@ already; everything else it leaves in the ledger and remembers that there is `mo
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from schemas.invocation import Admitted
+from schemas.invocation import Admitted, Invocation
 from schemas.ledger import Head
 
-AgentKey = tuple[str, str]  # team, agent
+AgentKey = tuple[str, str]  # team, agent; of an agent that is spread over shards: the name of its part
+Part = tuple[str, str, int]  # team, agent, shard
 
 
 class Placed(StrEnum):
@@ -70,6 +71,7 @@ class Picture:
         self.count = 0
         self.bytes = 0
         self.active = 0  # agents with anything in memory
+        self.parts: Mapping[Part, AgentKey] = {}  # of agents that are spread over shards
 
     def queue(self, key: AgentKey, shard: int) -> Queue:
         """The queue of an agent, made at its first use."""
@@ -77,6 +79,11 @@ class Picture:
         if found is None:
             found = self.queues[key] = Queue(key, shard)
         return found
+
+    def key_of(self, invocation: Invocation) -> AgentKey:
+        """Whose queue has this invocation."""
+        key = (invocation.team, invocation.agent)
+        return key if not self.parts else self.parts.get((*key, invocation.shard), key)
 
     @property
     def is_full(self) -> bool:
@@ -97,7 +104,7 @@ class Picture:
         missed none, the newcomer is the next one (memory may be behind the ledger by what is settling now, never ahead of it).
         """
         invocation = admitted.invocation
-        queue = self.queue((invocation.team, invocation.agent), invocation.shard)
+        queue = self.queue(self.key_of(invocation), invocation.shard)
         lane = queue.lanes.get(invocation.lane)
         if lane is None:
             if admitted.ahead or not self.has_room(queue):
@@ -115,7 +122,7 @@ class Picture:
     def begun(self, admitted: Admitted) -> Head | None:
         """Place an invocation whose first attempt is open already: its lane runs from now on.  None where the lane is here."""
         invocation = admitted.invocation
-        queue = self.queue((invocation.team, invocation.agent), invocation.shard)
+        queue = self.queue(self.key_of(invocation), invocation.shard)
         if invocation.lane in queue.lanes:
             return None
         head = Head(invocation, admitted.event, 0, 0, data=admitted.data, has_data=True)
@@ -130,7 +137,7 @@ class Picture:
         `more` says whether the lane may go on behind it.
         """
         invocation = head.invocation
-        queue = self.queue((invocation.team, invocation.agent), invocation.shard)
+        queue = self.queue(self.key_of(invocation), invocation.shard)
         if invocation.lane in queue.lanes:
             return False
         self._placed(queue, None, head)

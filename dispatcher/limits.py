@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from dispatcher.flow import Bucket
+from dispatcher.flow import Bucket, share
 from schemas.config import SubscriptionConfig
 from schemas.invocation import Invocation, Wait
 
@@ -18,12 +18,16 @@ _FORGET_MS = 600_000
 _MANY = 1024
 
 
-def claims_of(subscription: SubscriptionConfig, invocation: Invocation) -> list[Claim]:
-    """The limits that an invocation runs under."""
+def claims_of(subscription: SubscriptionConfig, invocation: Invocation, *, part: int = 0, parts: int = 1) -> list[Claim]:
+    """The limits that an invocation runs under.
+
+    Of an agent that is spread over `parts` each has its share of a subscription's `max`, and at least one; equal keys are all
+    in one part, which has the whole of `per_key`.
+    """
     wanted = subscription.spec.concurrency
     if wanted is None:
         return []
-    claims = [] if wanted.max is None else [(subscription.uid, wanted.max)]
+    claims = [] if wanted.max is None else [(subscription.uid, max(1, share(wanted.max, part, parts)))]
     if wanted.key is not None and invocation.flow is not None and invocation.flow.limit_key:
         claims.append((invocation.flow.limit_key, wanted.per_key))
     return claims

@@ -12,6 +12,8 @@ from schemas.event import Event
 from schemas.invocation import State
 from schemas.ledger import Head, Held, Lease, Opening, Settlement, Window
 
+Asked = tuple[str, str] | tuple[str, str, int]  # team and agent; with a shard, that part of an agent alone
+
 
 class Ledger(Protocol):
     """The truth about work.  Writes are durable when they return; `False` means fenced out or no longer in that state."""
@@ -35,8 +37,8 @@ class Ledger(Protocol):
         """Remember how an agent stands, for whoever owns it next."""
         ...
 
-    async def due(self, agents: Sequence[tuple[str, str]], *, now_ms: int, limit: int, skip: Sequence[str] = ()) -> list[Head]:
-        """Heads of the lanes of one or more (team, agent) whose due time has come, longest due first, at most `limit` an agent.
+    async def due(self, agents: Sequence[Asked], *, now_ms: int, limit: int, skip: Sequence[str] = ()) -> list[Head]:
+        """Heads of the lanes of one or more agents whose due time has come, longest due first, at most `limit` an agent.
 
         `skip` names lanes that are in memory here already.  An attempt left open under another epoch is closed as `unknown`
         first, once its deadline has passed or its owner is surely dead; one of the present epoch only when its deadline is
@@ -48,8 +50,10 @@ class Ledger(Protocol):
         """The lane's head, whenever it is due; None where the lane is empty."""
         ...
 
-    async def next_due_ms(self, shards: Sequence[int], *, after_ms: int = 0) -> int | None:
-        """When the next lane of these shards falls due after `after_ms`; None where there is none.
+    async def next_due_ms(
+        self, shards: Sequence[int], *, after_ms: int = 0, parts: Sequence[tuple[str, str, int]] = ()
+    ) -> int | None:
+        """When the next lane of these shards, or of these parts of agents, falls due after `after_ms`; None where none does.
 
         What is due already waits for capacity or runs: it would make the caller ask in a circle.
         """

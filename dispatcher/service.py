@@ -101,7 +101,7 @@ class Dispatcher:
         now_ms = self._clock.now_ms()
         touched: dict[AgentKey, Agent] = {}
         for one in admitted:
-            agent = None if one.is_open else self._agents.get((one.invocation.team, one.invocation.agent))
+            agent = None if one.is_open else self._agents.get(self._picture.key_of(one.invocation))
             if agent is not None:  # else another process's, or so new that its book is not read yet: the next look finds it
                 touched[agent.key] = agent
                 self._place(agent, one, now_ms)
@@ -145,7 +145,7 @@ class Dispatcher:
     def wake(self, team: str = "", agent: str = "") -> None:
         """Rows of this agent (of any, where none is named) were changed from outside, by a redrive or a replay: look now."""
         found = self._agents.get((team, agent))
-        if found is None:
+        if found is None or found.setting.part_of:  # a part: others of it may be here too
             self._workers.feed.look_over()
         else:
             self._workers.feed.ask(found)

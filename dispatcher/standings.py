@@ -30,7 +30,7 @@ async def keep_standing(desk: Desk, agent: Agent) -> None:
         epoch, now = desk.tenure.epoch(agent.setting.shard), agent.standing
         if epoch is None:
             return
-        team, name = agent.key
+        team, name = agent.names
         cause = "" if now.state == breaker.CLOSED else now.cause
         held = Held(team, name, cause, agent.setting.shard, now.pauses, now.probe_at_ms, now.since_ms)
         with suppress(Busy):

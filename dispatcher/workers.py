@@ -19,7 +19,7 @@ from dispatcher.retry import Block, Bury, Delivered, Hold, RetryAt, blocks, retr
 from dispatcher.standings import is_news, keep_standing
 from schemas.config import SubscriptionConfig, SubscriptionState
 from schemas.errors import Busy
-from schemas.invocation import Admitted, Order, State, Wait
+from schemas.invocation import Admitted, Invocation, Order, State, Wait
 from schemas.ledger import Head, Opening
 
 _STORE_PAUSE_S = 1.0
@@ -40,7 +40,7 @@ class Workers:
     def __init__(
         self, desk: Desk, picture: Picture, agents: Agents, metrics: DispatchMetrics, *, pace: Pace, max_in_flight: int
     ) -> None:
-        self._desk, self._picture, self._metrics = desk, picture, metrics
+        self._desk, self._picture, self._agents, self._metrics = desk, picture, agents, metrics
         self._ledger, self._tenure, self._clock, self._say = desk.ledger, desk.tenure, desk.clock, desk.say
         self.feed = Feed(desk.ledger, picture, agents, desk.tenure, desk.clock, start=self.start, probe=self.probe, pace=pace)
         self.entry = Entry(desk, picture, self.feed, let_go=self._let_go, go_on=self._go_on, release=self.release)
@@ -81,6 +81,10 @@ class Workers:
     def live(self, subscription_uid: str) -> SubscriptionConfig | None:
         """The subscription, where its invocations may be tried."""
         return None if subscription_uid in self.disabled else self.book.subscriptions.get(subscription_uid)
+
+    def agent_of(self, invocation: Invocation) -> Agent | None:
+        """The agent, or the part of one, that it is for; None where that is another process's."""
+        return self._agents.get(self._picture.key_of(invocation))
 
     def hold(self, agent: Agent) -> None:
         """Keep a place for an invocation of this agent that is being opened."""
@@ -349,7 +353,7 @@ class Workers:
         epoch = self._tenure.epoch(agent.setting.shard)
         if epoch is None:
             return 0
-        team, name = agent.key
+        team, name = agent.names
         return await self._ledger.release(
             team=team,
             agent=name,

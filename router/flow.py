@@ -10,6 +10,7 @@ from typing import Any
 from router.rule import compile_key
 from schemas.config import BatchSpec, SubscriptionSpec
 from schemas.event import Event
+from schemas.ids import part_of
 from schemas.invocation import Flow
 
 KeyOf = Callable[[Mapping[str, Any]], str | None]
@@ -33,6 +34,11 @@ class FlowRule:
     looks_late: bool = False
     version_of: KeyOf | None = None
     drops: bool = False
+    shards: tuple[int, ...] = ()  # of an agent that is spread over several
+
+    def shard(self, flow: Flow, lane: str) -> int:
+        """Which of its agent's shards has this lane: equal limits meet in one, so that they are counted exactly."""
+        return self.shards[part_of(flow.limit_key or lane, len(self.shards))]
 
     def flow(self, event: Event, document: Mapping[str, Any], *, is_replay: bool) -> Flow:
         """What the ledger and the dispatcher need to know of this event.  What is replayed is never late: it was asked for."""
@@ -44,6 +50,7 @@ class FlowRule:
             version=self._version(event, document) if looks_late else "",
             time_ms=event.time_ms if looks_late else 0,
             drops=self.drops,
+            is_part=bool(self.shards),
         )
 
     def group(self, event: Event, document: Mapping[str, Any]) -> str:
@@ -63,10 +70,10 @@ class FlowRule:
         return (self.version_of(document) or "").strip('"')
 
 
-def compile_flow(uid: str, spec: SubscriptionSpec) -> FlowRule | None:
+def compile_flow(uid: str, spec: SubscriptionSpec, *, shards: tuple[int, ...] = ()) -> FlowRule | None:
     """A subscription's flow control; None where planning need not know of any.  Raises `Invalid`."""
     limits, digest, stale = spec.concurrency, spec.digest, spec.stale
-    if digest is None and stale is None and (limits is None or limits.key is None):
+    if digest is None and stale is None and (limits is None or limits.key is None) and not shards:
         return None
     wait_s = 0.0 if digest is None else digest.max_wait if isinstance(digest, BatchSpec) else digest.wait
     is_shared = limits is not None and limits.scope == "agent"
@@ -81,6 +88,7 @@ def compile_flow(uid: str, spec: SubscriptionSpec) -> FlowRule | None:
         looks_late=stale is not None,
         version_of=_key(stale.version, "stale.version") if stale else None,
         drops=stale is not None and stale.then == "drop",
+        shards=shards,
     )
 
 

@@ -77,7 +77,9 @@ def _flowing(
 ) -> Invocation:
     """The invocation of a subscription with flow control: in the lane that gathers it, due when its digest may close."""
     assert rule.flow is not None
+    flow = rule.flow.flow(event, document, is_replay=bool(replay_id))
     group = rule.flow.group(event, document) if rule.flow.full_at else event.partitionkey
+    lane = name if rule.order is Order.NONE else f"{rule.uid}/{group}"
     return Invocation(
         id=name,
         team=event.team,
@@ -86,16 +88,16 @@ def _flowing(
         subscription=rule.name,
         generation=rule.generation,
         agent=rule.agent,
-        shard=rule.shard,
+        shard=rule.flow.shard(flow, lane) if flow.is_part else rule.shard,
         ordering_key=event.partitionkey,
-        lane=name if rule.order is Order.NONE else f"{rule.uid}/{group}",
+        lane=lane,
         order=rule.order,
         created_ms=now_ms,
         due_ms=now_ms + rule.flow.wait_ms,
         replay_id=replay_id,
         dedup_digest=dedup_digest,
         dedup_window_ms=rule.window_ms if dedup_digest else 0,
-        flow=rule.flow.flow(event, document, is_replay=bool(replay_id)),
+        flow=flow,
     )
 
 

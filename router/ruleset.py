@@ -14,7 +14,7 @@ from router.pattern import Pattern
 from router.rule import compile_key, compile_rule
 from schemas.config import SubscriptionConfig, SubscriptionState
 from schemas.errors import Invalid
-from schemas.ids import shard_of
+from schemas.ids import shard_of, shards_of
 from schemas.invocation import Order
 
 
@@ -34,6 +34,7 @@ class Rule:
     window_ms: int = 0
     hears_outcomes: bool = False  # it may be woken by what became of invocations
     flow: FlowRule | None = None
+    spread: int = 1  # over how many shards its agent is
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,13 @@ def _built(version: int, subscriptions: Iterable[SubscriptionConfig], before: Ru
     broken: dict[str, str] = {}
     for config in filter(plans, subscriptions):
         old = known.get(config.uid)
-        if old and old.generation == config.generation and old.agent == config.spec.agent and old.name == config.name:
+        if (
+            old
+            and old.generation == config.generation
+            and old.agent == config.spec.agent
+            and old.name == config.name
+            and old.spread == config.agent_shards
+        ):
             rules[config.uid] = old
             continue
         try:
@@ -98,6 +105,11 @@ def _built(version: int, subscriptions: Iterable[SubscriptionConfig], before: Ru
             broken[config.uid] = exc.detail
     listeners = frozenset(rule.team for rule in rules.values() if rule.hears_outcomes)
     return Ruleset(version, _matcher(rules, before), rules, broken, listeners)
+
+
+def _spread(config: SubscriptionConfig) -> tuple[int, ...]:
+    """The shards of an agent that is spread over several; none where it has one."""
+    return shards_of(config.team, config.spec.agent, config.agent_shards) if config.agent_shards > 1 else ()
 
 
 def _rule(config: SubscriptionConfig) -> Rule:
@@ -114,7 +126,8 @@ def _rule(config: SubscriptionConfig) -> Rule:
         key_of=compile_key(dedup.key, field="dedup.key") if dedup else None,
         window_ms=max(1, round(dedup.window * 1000)) if dedup else 0,
         hears_outcomes=config.spec.hears_outcomes,
-        flow=compile_flow(config.uid, config.spec),
+        flow=compile_flow(config.uid, config.spec, shards=_spread(config)),
+        spread=config.agent_shards,
     )
 
 

@@ -77,6 +77,7 @@ EVENTS = frozenset(
         "agent_held",
         "agent_released",
         "lane_blocked",
+        "lanes_gathered",
         # the API
         "api_failed",
         # upkeep

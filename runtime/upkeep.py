@@ -12,6 +12,7 @@ from runtime.clock import now_ms
 from schemas.errors import NightbellError
 from store.conservation import gaps
 from store.engine import Engine
+from store.parts import gathered_strays
 from store.retention import Retention
 from store.upkeep import sweep
 from store.vault import Vault
@@ -55,6 +56,8 @@ async def tend_store(engine: Engine, vault: Vault, gap: Gauge) -> None:
             swept = await sweep(engine, vault, now_ms=now_ms())
             if swept.ended_secrets or swept.drained_subscriptions:
                 _say.info("store_swept", ended=swept.ended_secrets, drained=swept.drained_subscriptions)
+            if strays := await gathered_strays(engine):
+                _say.info("lanes_gathered", count=strays)
             found = await gaps(engine, since_ms=now_ms() - _COUNTED_MS, until_ms=now_ms())
             for stage, missing in found.items():
                 gap.labels(stage).set(missing)

@@ -62,8 +62,19 @@ class AgentSpec(Spec):
     )
     burst: int = Field(default=1, ge=1, le=100_000, description="attempts at once that a rate allows after a quiet spell")
     timeout_s: Span = Field(default=30.0, gt=0, le=3600)
+    shards: int = Field(
+        default=1, ge=1, le=64, description="over how many processes its keys may be spread; each has its share of the limits"
+    )
     allow_private: bool = False
     headers: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _has_enough_for_each(self) -> AgentSpec:
+        if self.max_concurrency < self.shards:
+            raise ValueError("`max_concurrency` is divided among the `shards`: it is at least as many")
+        if self.rate_per_s is not None and self.burst < self.shards and self.burst > 1:
+            raise ValueError("`burst` is divided among the `shards`: it is 1, or at least as many")
+        return self
 
 
 class RetryPolicy(Spec):
@@ -295,3 +306,4 @@ class SubscriptionConfig:
     generation: int
     spec: SubscriptionSpec
     draining: bool = False
+    agent_shards: int = 1  # over how many its agent's keys are spread

@@ -50,3 +50,14 @@ def random_id(prefix: str, entropy: bytes) -> str:
 def shard_of(team: str, agent: str, *, shards: int = 64) -> int:
     """The shard (0 to `shards` - 1) that owns this agent; fixed for ever, since leases and lanes are filed by it."""
     return int.from_bytes(hashlib.sha256(f"{team}/{agent}".encode()).digest()[:4], "big") % shards
+
+
+def shards_of(team: str, agent: str, count: int, *, shards: int = 64) -> tuple[int, ...]:
+    """The shards of an agent that is spread over `count`: the one it would have alone, and others as far apart as can be."""
+    first, apart = shard_of(team, agent, shards=shards), shards // count
+    return tuple((first + part * apart) % shards for part in range(count))
+
+
+def part_of(key: str, count: int) -> int:
+    """Which of `count` parts has this key; the same key is always in the same part."""
+    return int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:4], "big") % count

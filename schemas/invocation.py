@@ -56,7 +56,8 @@ class Flow:
 
     `limit_key` is what its concurrency is counted by.  A lane that holds `full_at` invocations goes at once.  Where late events
     are looked for, `seen_key` names what its key has seen, `version` and `time_ms` say how new this one is; `stale` is then why
-    it is late, as JSON (empty: it is not), and `drops` whether a late one is dropped.
+    it is late, as JSON (empty: it is not), and `drops` whether a late one is dropped.  Where its agent is spread over
+    shards it `is_part`: a lane that is there already keeps the shard that it has.
     """
 
     limit_key: str = ""
@@ -66,6 +67,7 @@ class Flow:
     time_ms: int = 0
     drops: bool = False
     stale: str = ""
+    is_part: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from schemas.ledger import Opening
 from schemas.topics import Place, Record
 from store.bodies import KEEP_BODY, Compressor, digest_of
 from store.engine import AddNew, Call, Change, Each, Engine, Notify, Put, Script, fetch
-from store.flowing import kept_flows
+from store.flowing import kept_flows, on_their_shards
 from store.folding import folded_before, without_duplicates
 from store.lateness import without_late
 from store.moves import ADMITTED, begun_with
@@ -230,6 +230,8 @@ class Admission:
         if not wanted:
             return []
         ahead = yield from _lengthen(invocation for _, invocation in wanted)
+        if has_flow:
+            wanted = yield from on_their_shards(wanted, ahead)
         admitted: list[Admitted] = []
         rows: list[tuple[object, ...]] = []
         begun: list[tuple[Opening, tuple[object, ...]]] = []

@@ -22,6 +22,7 @@ from store.decide import (
     decide_subscriptions,
 )
 from store.engine import Engine, Script
+from store.parts import gathered_in
 from store.sources import source_rows
 from store.subscriptions import SubscriptionRow, subscription_rows
 from store.tables import ROSTER, SOURCES
@@ -60,7 +61,14 @@ class Applier:
         decisions = await self._engine.write(lambda: _written(wish, at, actor=actor, act=act))
         for uid in [decision.canceled for decision in decisions if decision.canceled]:
             await self._clear.cancel_all(uid, reason=CANCELED, now_ms=now_ms)
+        for name in [decision.change.name for decision in decisions if _is_spread_anew(decision)]:
+            await gathered_in(self._engine, wish.team, name, wish.agents[name].shards)
         return Plan(tuple(decision.change for decision in decisions), dry_run=False)
+
+
+def _is_spread_anew(decision: Decision) -> bool:
+    change = decision.change
+    return change.kind == AGENT and change.action is Action.UPDATE and any(field.field == "shards" for field in change.fields)
 
 
 def _written(wish: Wish, at: Circumstances, *, actor: str, act: str) -> Script[list[Decision]]:

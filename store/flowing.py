@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeAlias
 
 from sqlalchemy import bindparam, func, or_, select, update
 
-from schemas.invocation import Admitted, State, Wait
+from schemas.invocation import Admitted, Invocation, Planned, State, Wait
 from schemas.ledger import Window
 from store.engine import Call, Each, Put, Script
 from store.heads import ZERO
 from store.moves import Move, moved
-from store.prepared import Bulk, Prepared
+from store.prepared import Bulk, Prepared, among
 from store.shards import epochs_of
 from store.tables import bodies, events, flows, invocations, lanes
+
+Wanted: TypeAlias = tuple[Planned, Invocation]
 
 DIGEST = "digest"  # the reason of an invocation that hands over a closed window
 
@@ -46,6 +49,7 @@ _WINDOW = Prepared(
     .with_for_update(of=invocations),
     *("lane_", "limit_"),
 )
+_SHARDS = Prepared(select(lanes.c.id, lanes.c.shard).where(among(lanes.c.id, "ids")), "ids")
 _GATHER = Bulk(
     flows,
     *("invocation_id", "digest_id"),
@@ -74,6 +78,17 @@ def kept_flows(admitted: Sequence[Admitted]) -> Script[None]:
             full[each.invocation.lane] = each.invocation.created_ms
     yield Put(_KEEP, rows)
     yield Each(_FULL, [(now_ms, lane) for lane, now_ms in sorted(full.items())])
+
+
+def on_their_shards(wanted: Sequence[Wanted], ahead: Mapping[str, int]) -> Script[Sequence[Wanted]]:
+    """Part of a script: `wanted` with the shards that their lanes have: one that is there already keeps its own."""
+    known = {
+        invocation.lane for _, invocation in wanted if invocation.flow and invocation.flow.is_part and ahead[invocation.lane]
+    }
+    if not known:
+        return wanted
+    shards: dict[str, int] = {lane: shard for lane, shard in (yield Call(_SHARDS, (sorted(known),)))}  # noqa: C416 - rows are sequences, not pairs
+    return [(plan, replace(found, shard=shards.get(found.lane, found.shard))) for plan, found in wanted]
 
 
 def gathered(lane: str, shard: int, epoch: int, window: Window, now_ms: int) -> Script[Gathered | None]:

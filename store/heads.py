@@ -60,6 +60,7 @@ _ANYWHERE = Prepared(
     .where(among(invocations.c.seq, "seqs")),
     "seqs",
 )
+_WHOLE = 2  # team and agent; where a shard stands behind them, that part of the agent alone
 _SEQ, _CODING = len(_INVOCATION) - 1, len(_INVOCATION) + 3
 _DUE = Prepared(
     select(lanes.c.id)
@@ -77,6 +78,31 @@ _DUE = Prepared(
     "skip",
     "limit_",
 )
+_DUE_PART = Prepared(
+    select(lanes.c.id)
+    .where(
+        lanes.c.team == bindparam("team_"),
+        lanes.c.agent == bindparam("agent_"),
+        lanes.c.shard == bindparam("shard_"),
+        lanes.c.due_ms <= bindparam("now"),
+        not_(among(lanes.c.id, "skip")),
+    )
+    .order_by(lanes.c.due_ms)
+    .limit(bindparam("limit_")),
+    *("team_", "agent_", "shard_", "now", "skip", "limit_"),
+)
+NEXT_OF_PART = Prepared(
+    select(lanes.c.due_ms)
+    .where(
+        lanes.c.team == bindparam("team_"),
+        lanes.c.agent == bindparam("agent_"),
+        lanes.c.shard == bindparam("shard_"),
+        lanes.c.due_ms > bindparam("after"),
+    )
+    .order_by(lanes.c.due_ms)
+    .limit(1),
+    *("team_", "agent_", "shard_", "after"),
+)
 # Agent by agent along the index: a minimum over all lanes of a shard would read them all.
 _NEXT_OF_AGENT = (
     select(lanes.c.due_ms)
@@ -92,12 +118,13 @@ NEXT_DUE = Prepared(
 
 
 def due_heads(
-    wanted: Sequence[tuple[str, str]], now_ms: int, limit: int, skip: Sequence[str]
+    wanted: Sequence[tuple[str, str] | tuple[str, str, int]], now_ms: int, limit: int, skip: Sequence[str]
 ) -> Script[list[tuple[Head, int]]]:
     """The heads that are due, each with its `seq`: agent by agent, the longest due first."""
     found: list[str] = []
-    for team, agent in wanted:
-        found += [row[0] for row in (yield Call(_DUE, (team, agent, now_ms, skip, limit)))]
+    for asked in wanted:
+        statement = _DUE if len(asked) == _WHOLE else _DUE_PART
+        found += [row[0] for row in (yield Call(statement, (*asked, now_ms, skip, limit)))]
     return (yield from heads_of(found))
 
 

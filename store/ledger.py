@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from typing import TypeAlias
 
 from schemas.invocation import State
 from schemas.ledger import Head, Held, Lease, Opening, Settlement, Window
@@ -10,7 +11,7 @@ from store import shards
 from store.engine import Engine, Script, fetch
 from store.flowing import gathered
 from store.gather import Gathering
-from store.heads import NEXT_DUE, due_heads, heads_of
+from store.heads import NEXT_DUE, NEXT_OF_PART, due_heads, heads_of
 from store.mending import closed_stale
 from store.moves import Move, move_of, moved, opened
 from store.releases import Waiters, let_in, released, superseded
@@ -18,6 +19,7 @@ from store.standings import held_agents, standing_kept
 from store.tables import NEVER_MS
 
 _SLICE = 500
+Asked: TypeAlias = tuple[str, str] | tuple[str, str, int]  # team and agent; with a shard, that part of an agent alone
 
 
 class Ledger:
@@ -50,7 +52,7 @@ class Ledger:
 
     # --- what there is to do ---
 
-    async def due(self, agents: Sequence[tuple[str, str]], *, now_ms: int, limit: int, skip: Sequence[str] = ()) -> list[Head]:
+    async def due(self, agents: Sequence[Asked], *, now_ms: int, limit: int, skip: Sequence[str] = ()) -> list[Head]:
         """Heads of due lanes, agent by agent, the longest due first, at most `limit` each.
 
         An attempt left open by a crash is closed as `unknown` once its deadline has passed; before, its lane is not given.
@@ -68,11 +70,15 @@ class Ledger:
         heads = await self._engine.read(lambda: heads_of([lane]))
         return heads[0][0] if heads else None
 
-    async def next_due_ms(self, shards: Sequence[int], *, after_ms: int = 0) -> int | None:
-        """When the next lane of these shards falls due after `after_ms`; None where there is none."""
+    async def next_due_ms(
+        self, shards: Sequence[int], *, after_ms: int = 0, parts: Sequence[tuple[str, str, int]] = ()
+    ) -> int | None:
+        """When the next lane of these shards, or of these parts of agents, falls due after `after_ms`; None where none does."""
         rows = await fetch(self._engine, NEXT_DUE, after_ms, shards)
-        due_ms: int | None = rows[0][0]
-        return due_ms
+        dues = [rows[0][0]]
+        for part in parts:
+            dues += [row[0] for row in await fetch(self._engine, NEXT_OF_PART, *part, after_ms)]
+        return min((due_ms for due_ms in dues if due_ms is not None), default=None)
 
     # --- attempts ---
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from schemas.config import AgentConfig, SubscriptionConfig
 from store.agents import agent_configs, all_agent_rows
 from store.engine import Engine
+from store.parts import spread_agents
 from store.subscriptions import all_subscription_rows
 from store.tables import ROSTER
 from store.vault import Vault
@@ -30,4 +32,8 @@ class Roster:
 
     async def subscriptions(self) -> list[SubscriptionConfig]:
         """All subscriptions of all teams, draining ones included."""
-        return [row.config for row in await self._engine.read(all_subscription_rows)]
+        rows = await self._engine.read(all_subscription_rows)
+        spread = await spread_agents(self._engine)
+        if not spread:
+            return [row.config for row in rows]
+        return [replace(row.config, agent_shards=spread.get((row.team, row.agent), 1)) for row in rows]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from schemas.errors import StoreUnavailable
 from schemas.invocation import END_STATES, Admitted, Invocation, Order, State
@@ -122,7 +123,7 @@ class FakeLedger:
         self.held[held.team, held.agent] = held
         return True
 
-    async def due(self, agents: Sequence[tuple[str, str]], *, now_ms: int, limit: int, skip: Sequence[str] = ()) -> list[Head]:
+    async def due(self, agents: Sequence[tuple[Any, ...]], *, now_ms: int, limit: int, skip: Sequence[str] = ()) -> list[Head]:
         await self._begin("due")
         skipped, found = set(skip), []
         for key in agents:
@@ -131,7 +132,8 @@ class FakeLedger:
                 for lane, ids in self.lanes.items()
                 if ids and lane not in skipped
                 for row in [self.rows[ids[0]]]
-                if (row.invocation.team, row.invocation.agent) == key and self._is_due(row, now_ms)
+                if (row.invocation.team, row.invocation.agent, row.invocation.shard)[: len(key)] == key
+                and self._is_due(row, now_ms)
             ]
             heads.sort(key=lambda row: row.due_ms or 0)
             found += [self._head(row) for row in heads[:limit]]
@@ -158,7 +160,7 @@ class FakeLedger:
         await self.delay()
         return found
 
-    async def next_due_ms(self, shards: Sequence[int], *, after_ms: int = 0) -> int | None:
+    async def next_due_ms(self, shards: Sequence[int], *, after_ms: int = 0, parts: Sequence[Any] = ()) -> int | None:
         await self._begin("next_due_ms")
         heads = [self.rows[ids[0]] for ids in self.lanes.values() if ids]
         dues = [row.due_ms for row in heads if row.due_ms is not None and row.due_ms > after_ms]

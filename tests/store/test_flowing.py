@@ -8,6 +8,7 @@ import orjson
 import pytest
 from sqlalchemy import select
 
+from schemas.ids import shard_of, shards_of
 from schemas.invocation import Flow, Invocation, State, Wait
 from schemas.ledger import Head, Window
 from store.conservation import gaps
@@ -16,6 +17,7 @@ from store.engine import Engine
 from store.folding import folds_of
 from store.lanes import lane_page
 from store.outbox import Outbox
+from store.parts import gathered_in
 from store.redress import Redress
 from store.retention import Keep, Retention
 from store.tables import flows, invocations, lanes, marks
@@ -372,3 +374,38 @@ async def test_lanes_that_wait_for_a_place_are_called_oldest_first(desk: FlowDes
     assert (first, rest) == (1, 2)
     assert came == [a_plan("z", key="z").event.id]
     assert len(await desk.due(NOW + 1)) == 3
+
+
+# --- agents that are spread over shards
+
+
+async def test_a_lane_keeps_the_shard_that_it_has(desk: FlowDesk) -> None:
+    async def planned(name: str, shard: int) -> list[Invocation]:
+        plan = a_plan(name, key="k")
+        wanted = tuple(replace(each, shard=shard, flow=Flow(is_part=True)) for each in plan.invocations)
+        first, desk.position = desk.position, desk.position + 1
+        found = await desk.admission.admit(
+            LOG, PLACE, first=first, after=desk.position, plans=[replace(plan, invocations=wanted)], now_ms=NOW
+        )
+        return [item.invocation for item in found]
+
+    (first,), (second,) = await planned("a", 5), await planned("b", 9)
+
+    assert (first.shard, second.shard) == (5, 5)
+    assert ids(await desk.ledger.due([(*TRIAGE, 5)], now_ms=NOW, limit=5)) == [first.id]
+    assert await desk.ledger.due([(*TRIAGE, 9)], now_ms=NOW, limit=5) == []
+    assert await desk.ledger.next_due_ms([], parts=[(*TRIAGE, 5)]) == NOW
+
+
+async def test_lanes_on_a_shard_that_is_no_longer_its_agents_are_given_to_one_that_is(desk: FlowDesk) -> None:
+    plan = a_plan("a", key="k")
+    stray = (shard_of(*TRIAGE) + 1) % 64
+    wanted = tuple(replace(each, shard=stray) for each in plan.invocations)
+    await desk.admission.admit(LOG, PLACE, first=0, after=1, plans=[replace(plan, invocations=wanted)], now_ms=NOW)
+
+    moved = [await gathered_in(desk.engine, *TRIAGE, 2), await gathered_in(desk.engine, *TRIAGE, 2)]
+
+    assert moved == [1, 0]
+    ((shard,),) = await desk.rows(select(lanes.c.shard))
+    assert shard in shards_of(*TRIAGE, 2)
+    assert await desk.rows(select(invocations.c.shard)) == [(shard,)]
