@@ -16,7 +16,7 @@ from control.callbacks import own_invocation
 from control.desk import Curation, Desk
 from control.documents import read_rule
 from control.later import later_of
-from control.shown import attempt_json, event_json, invocation_json, listed, page_by_seq, rejected_json
+from control.shown import attempt_json, event_json, invocation_json, listed, page_by_seq, rejected_json, run_json
 from control.steps import steps_of
 from schemas.config import DEFAULT_TEAM, SubscriptionSpec
 from schemas.errors import Invalid, NotFound
@@ -26,6 +26,8 @@ from store.digests import notes_of
 from store.events import EventFilter, EventRow, body_of, event_page, event_row, events_of, rejected_page, states_of
 from store.fetches import note_fetch
 from store.folding import folds_of
+from store.runs import notes_of as run_notes_of
+from store.runs import runs_of
 from store.subscriptions import SubscriptionRow, subscriptions_of
 from store.work import InvocationRow, attempts_of, invocations_of
 
@@ -96,9 +98,18 @@ async def trace_event(desk: Desk, caller: Caller, *, event_id: str) -> dict[str,
     """Every step of an event with its time, its invocations with their attempts, and what did not match."""
     row = await _of_team(desk, caller, event_id)
     invocations = await invocations_of(desk.engine, caller.team, event_id)
-    attempts = await attempts_of(desk.engine, [invocation.seq for invocation in invocations])
+    seqs = [invocation.seq for invocation in invocations]
+    attempts, runs, notes = (
+        await attempts_of(desk.engine, seqs),
+        await runs_of(desk.engine, seqs),
+        await run_notes_of(desk.engine, seqs),
+    )
     shown = [
-        {**invocation_json(found), "attempts": [attempt_json(attempt) for attempt in attempts.get(found.seq, [])]}
+        {
+            **invocation_json(found),
+            "attempts": [attempt_json(attempt) for attempt in attempts.get(found.seq, [])],
+            "run": run_json(runs.get(found.seq)),
+        }
         for found in invocations
     ]
     return {
@@ -109,6 +120,7 @@ async def trace_event(desk: Desk, caller: Caller, *, event_id: str) -> dict[str,
             attempts,
             await folds_of(desk.engine, event_id),
             told=await _told(desk, caller, invocations),
+            runs=notes,
             flow=await notes_of(desk.engine, [found.id for found in invocations]),
         ),
         "invocations": shown,

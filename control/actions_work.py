@@ -6,17 +6,20 @@ import json
 import os
 from typing import Any
 
-from control.asked import DryRunQuery, InvocationQuery, RedrivesBody, ReplaysBody
+from control.asked import CancelQuery, DryRunQuery, InvocationQuery, RedrivesBody, ReplaysBody, Resolution, ResolveBody
 from control.auth import Caller
 from control.callbacks import own_invocation
 from control.desk import Desk
-from control.shown import attempt_json, invocation_json, listed, page_by_seq, progress_json, sent_json
+from control.shown import attempt_json, invocation_json, listed, page_by_seq, progress_json, run_json, sent_json
 from schemas.errors import Conflict, Invalid, NotFound
 from schemas.ids import random_id
 from schemas.invocation import State
+from store.asks import Word, ask_to_stop
+from store.asks import resolve as resolved
 from store.events import EventFilter, event_total
 from store.progress import REDRIVE, REPLAY, RUNNING, Progress, begin, progress_of
 from store.redress import REDRIVABLE, is_blocking
+from store.runs import runs_of
 from store.sent import sent_of
 from store.subscriptions import subscriptions_of
 from store.work import InvocationFilter, attempts_of, invocation_page, invocation_total, state_counts
@@ -52,7 +55,8 @@ async def show_invocation(desk: Desk, caller: Caller, *, invocation_id: str) -> 
     """An invocation with its attempts and what the agent answered."""
     row = await own_invocation(desk, caller, invocation_id)
     attempts = (await attempts_of(desk.engine, [row.seq])).get(row.seq, [])
-    return {**invocation_json(row), "attempts": [attempt_json(attempt) for attempt in attempts]}
+    run = run_json((await runs_of(desk.engine, [row.seq])).get(row.seq))
+    return {**invocation_json(row), "attempts": [attempt_json(attempt) for attempt in attempts], "run": run}
 
 
 async def show_sent(desk: Desk, caller: Caller, *, invocation_id: str) -> dict[str, Any]:
@@ -74,16 +78,42 @@ async def redrive(desk: Desk, caller: Caller, *, invocation_id: str, query: DryR
     return {"id": invocation_id, "state": State.QUEUED.value, "dry_run": query.dry_run}
 
 
-async def cancel(desk: Desk, caller: Caller, *, invocation_id: str, query: DryRunQuery) -> dict[str, Any]:
-    """End an invocation that is queued or waits."""
+async def cancel(desk: Desk, caller: Caller, *, invocation_id: str, query: CancelQuery) -> dict[str, Any]:
+    """End an invocation that is queued or waits; ask one that runs to stop, by the answer to its next heartbeat."""
     row = await own_invocation(desk, caller, invocation_id)
+    if row.state in {State.RUNNING, State.ACCEPTED}:
+        state = row.state
+        if not query.dry_run:
+            actor, engine = caller.name, desk.engine
+            state = await ask_to_stop(engine, row.team, row.id, actor=actor, force=query.force, now_ms=desk.now_ms())
+            await desk.noted(
+                caller, "invocations.cancel", f"invocation/{invocation_id}", "by force" if query.force else "asked"
+            )
+        return {"id": invocation_id, "state": state, "dry_run": query.dry_run}
     if row.state not in {State.QUEUED, State.WAITING}:
-        raise Conflict(f"the invocation is {row.state}: what is queued or waits can be canceled")
+        raise Conflict(f"the invocation is {row.state}: what is queued, waits or runs can be canceled")
     if not query.dry_run:
         if not await desk.redress.cancel(caller.team, [invocation_id], reason=_CANCELED, now_ms=desk.now_ms()):
             raise Conflict("the invocation changed its state meanwhile: look again")
         await desk.noted(caller, "invocations.cancel", f"invocation/{invocation_id}")
     return {"id": invocation_id, "state": State.CANCELED.value, "dry_run": query.dry_run}
+
+
+_RESOLVED = {
+    Resolution.DONE: State.DONE,
+    Resolution.DECLINED: State.DECLINED,
+    Resolution.FAILED: State.BURIED,
+    Resolution.AGAIN: State.QUEUED,
+}
+
+
+async def resolve(desk: Desk, caller: Caller, *, invocation_id: str, body: ResolveBody) -> dict[str, Any]:
+    """Say what becomes of an invocation that waits for a person: how it ended, or that it is tried again."""
+    row = await own_invocation(desk, caller, invocation_id)
+    word = Word(_RESOLVED[body.outcome], body.outcome.value, body.note, caller.name)
+    state = await resolved(desk.engine, row.team, row.id, word=word, now_ms=desk.now_ms())
+    await desk.noted(caller, "invocations.resolve", f"invocation/{invocation_id}", f"{body.outcome.value}: {body.note}")
+    return {"id": invocation_id, "state": state}
 
 
 async def create_redrives(desk: Desk, caller: Caller, *, body: RedrivesBody) -> dict[str, Any]:

@@ -287,6 +287,30 @@ class SentBodies(Listed):
     items: list[SentBody]
 
 
+class Run(Answer):
+    """The last supervised run of an invocation; without `ended_at` it is open."""
+
+    attempt: int
+    began_at: str | None
+    is_fetched: bool
+    lease_until: str | None
+    deadline_at: str | None
+    heartbeats: int
+    heartbeat_at: str | None
+    signal: str
+    worker: str
+    checkpoint: Any
+    checkpoint_at: str | None
+    tried: str
+    blocked: str
+    next: str
+    status_at: str | None
+    ended_at: str | None
+    verdict: str
+    note: str
+    report: dict[str, Any] | None
+
+
 class _Invocation(Answer):
     id: str
     event_id: str
@@ -317,9 +341,10 @@ class Invocations(Listed):
 
 
 class ShownInvocation(_Invocation):
-    """An invocation with its attempts."""
+    """An invocation with its attempts, and its last run under supervision where it had one."""
 
     attempts: list[Attempt]
+    run: Run | None
 
 
 class Step(Answer):
@@ -439,12 +464,49 @@ class Progress(Answer):
 
 
 class Heartbeat(Answer):
-    """Where an invocation stands; `stop`: its run is of no use any more."""
+    """Where a run stands.
+
+    `stop`: it is of no use any more.  `signal`: `cancel`, or `supersede` where `newer_event` of its key waits behind it.
+    """
 
     state: str
     reason: str
     stop: bool
+    signal: str
+    newer_event: str | None
+    lease_until: str | None
     deadline_at: str | None
+
+
+class KeptOfRun(Heartbeat):
+    """That something was kept of a run, and where that stands."""
+
+    kept: bool
+
+
+class Leased(Answer):
+    """An invocation to work on: `delivery` is the document that a webhook agent is sent, with its token."""
+
+    invocation: str
+    lease_until: str
+    delivery: dict[str, Any]
+
+
+class Leases(Answer):
+    """Work that was fetched; none, where there was none."""
+
+    items: list[Leased]
+
+
+class EventStream(BaseModel):
+    """Server-sent events."""
+
+
+class Resolved(Answer):
+    """An invocation that a person decided on."""
+
+    id: str
+    state: str
 
 
 class Standing(Answer):
@@ -459,6 +521,7 @@ class Failed(Standing):
     """Where an invocation stands after a failure, and whether it is tried again."""
 
     retried: bool
+    due_at: str | None
 
 
 class Key(Answer):

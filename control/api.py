@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -17,6 +18,7 @@ from control.auth import Authenticate
 from control.desk import Desk
 from control.openapi import openapi_document
 from control.problems import MEDIA_TYPE, Problem, problem_of
+from control.pulls import Held, IsThere, Stream
 from control.routes import ROUTES, Route, perform
 from schemas import errors
 from schemas.errors import Invalid, MalformedRequest, NightbellError, TooSlow, UnsupportedMedia
@@ -32,6 +34,7 @@ _SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Server": "Nightbell",
 }
+_STOPPING = web.AppKey("stopping", asyncio.Event)
 _WITH_BODY = frozenset({"POST", "PUT"})
 _log = structlog.get_logger(__name__)
 
@@ -64,7 +67,13 @@ def api_app(
     app.router.add_route("GET", "/openapi.json", _constant(_described(version, desk.api_url)))
     for route in ROUTES:
         app.router.add_route(route.method, route.path, _endpoint(route, desk, authenticate))
+    app[_STOPPING] = asyncio.Event()
+    app.on_shutdown.append(_stop_waiting)
     return app
+
+
+async def _stop_waiting(app: web.Application) -> None:
+    app[_STOPPING].set()
 
 
 @cache
@@ -77,11 +86,33 @@ def _endpoint(route: Route, desk: Desk, authenticate: Authenticate) -> _Endpoint
         caller = await authenticate(request.headers.get(hdrs.AUTHORIZATION))
         body = await _parsed_body(request) if request.method in _WITH_BODY else None
         found = await perform(route, desk, caller, path=request.match_info, query=_parsed_query(request), body=body)
+        if isinstance(found, Held):
+            found = await found.answer(_presence(request))
+        if isinstance(found, Stream):
+            return await _streamed(request, found)
         if isinstance(found, Raw):
             return _download(found)
         return _json(found, status=route.status)
 
     return answer
+
+
+def _presence(request: web.Request) -> IsThere:
+    """Whether the caller is still there, and this process means to serve on."""
+    stopping = request.app[_STOPPING]
+    return lambda: not stopping.is_set() and request.transport is not None and not request.transport.is_closing()
+
+
+async def _streamed(request: web.Request, stream: Stream) -> web.StreamResponse:
+    response = web.StreamResponse(
+        headers={hdrs.CONTENT_TYPE: "text/event-stream", "X-Accel-Buffering": "no", **_SECURITY_HEADERS}
+    )
+    await response.prepare(request)
+    with suppress(ConnectionError):  # whoever goes away loses its leases, as any agent that vanishes
+        async for part in stream.parts(_presence(request)):
+            await response.write(part)
+        await response.write_eof()
+    return response
 
 
 def _parsed_query(request: web.Request) -> dict[str, str]:
@@ -164,7 +195,8 @@ async def _guarded(request: web.Request, handler: _Endpoint) -> web.StreamRespon
         incident = secrets.token_hex(8)
         _log.exception("api_failed", incident=incident, method=request.method, route=_route_of(request))
         response = _problem(Problem(500, "internal", "Something went wrong here", f"incident {incident}"))
-    response.headers.update(_SECURITY_HEADERS)
+    if not response.prepared:
+        response.headers.update(_SECURITY_HEADERS)
     return response
 
 

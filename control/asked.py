@@ -54,6 +54,15 @@ Pattern = Annotated[
 ]
 
 
+class Resolution(StrEnum):
+    """What a person says of an invocation that waits for one."""
+
+    DONE = "done"
+    DECLINED = "declined"
+    FAILED = "failed"
+    AGAIN = "again"
+
+
 class Page(Asked):
     """Which page of a list."""
 
@@ -155,6 +164,35 @@ class DeleteQuery(Asked):
     cancel: bool = Field(default=False, description="cancel what is queued for it, instead of delivering it")
 
 
+class CancelQuery(Asked):
+    """How to cancel."""
+
+    dry_run: bool = False
+    force: bool = Field(default=False, description="end a run here and now, instead of asking it to stop at its next heartbeat")
+
+
+class ResolveBody(Asked):
+    """What becomes of an invocation that waits for a person."""
+
+    outcome: Resolution
+    note: str = Field(default="", max_length=_LONGEST_NOTE, pattern=NO_NUL)
+
+
+class LeaseBody(Asked):
+    """Work that is asked for."""
+
+    max: int = Field(default=1, ge=1, le=100, description="how many invocations at most")
+    wait_s: float = Field(default=30.0, ge=0, le=60, description="how long to wait where there is nothing")
+    worker: str = Field(default="", max_length=128, pattern=NO_NUL, description="what the caller calls itself, for people")
+
+
+class StreamQuery(Asked):
+    """A stream of work."""
+
+    max: int = Field(default=1, ge=1, le=100, description="how many unfinished invocations at a time")
+    worker: str = Field(default="", max_length=128, pattern=NO_NUL, description="what the caller calls itself, for people")
+
+
 class DryRunQuery(Asked):
     """Whether to try only."""
 
@@ -221,6 +259,7 @@ class Verdict(StrEnum):
     NEEDS_HUMAN = "needs_human"
     FAILED = "failed"
     UNSURE = "unsure"
+    STOPPED = "stopped"  # as a heartbeat's answer asked
 
 
 class Usage(Asked):
@@ -257,7 +296,7 @@ class HeartbeatBody(Asked):
 
 
 class CheckpointBody(Asked):
-    """What the next attempt should get back."""
+    """What the next attempt should get back: at most 16 KiB of JSON."""
 
     checkpoint: Any
 

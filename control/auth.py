@@ -26,7 +26,7 @@ KEY_PREFIX, TOKEN_PREFIX = "nbk_", "nbt_"
 VISIBLE_CHARACTERS = 12
 TOKEN_PURPOSE = "invocation token"  # noqa: S105 - the name of a purpose, not a secret
 _MAC_BYTES = 32
-_TOKEN_PARTS = 4
+_TOKEN_PARTS = 5
 _LONGEST_CREDENTIAL = 1024
 
 
@@ -52,6 +52,7 @@ class Caller:
     agent: str = ""
     invocation_id: str = ""
     event_id: str = ""
+    attempt: int = 0  # the one that a token was made for; 0: an API key, which speaks for the last one
 
     @property
     def is_token(self) -> bool:
@@ -152,27 +153,33 @@ class InvocationTokens:
         """Sign with the first of `keys` (derived from the master keys for `TOKEN_PURPOSE`), accept them all."""
         self._keys, self._now_ms = tuple(keys), now_ms
 
-    def mint(self, *, team: str, invocation_id: str, event_id: str, expires_ms: int) -> str:
-        """A token that opens this event and this invocation's calls until `expires_ms`."""
-        claims = json.dumps([team, invocation_id, event_id, expires_ms], separators=(",", ":")).encode()
+    def mint(self, *, team: str, invocation_id: str, event_id: str, expires_ms: int, attempt: int = 0) -> str:
+        """A token that opens this event and, for this attempt, this invocation's calls until `expires_ms`."""
+        claims = json.dumps([team, invocation_id, event_id, expires_ms, attempt], separators=(",", ":")).encode()
         return TOKEN_PREFIX + _encoded(claims + _mac(self._keys[0], claims))
 
     def caller(self, token: str) -> Caller:
         """Who holds `token`.  Raises `Unauthenticated`, without a word on why."""
         claims = self._proven(token.removeprefix(TOKEN_PREFIX))
-        team, invocation_id, event_id, expires_ms = claims
+        team, ident, event_id, expires_ms, attempt = claims
         if expires_ms <= self._now_ms():
             raise Unauthenticated
-        return Caller(team=team, name=invocation_id, role=Role.AGENT, invocation_id=invocation_id, event_id=event_id)
+        return Caller(team, ident, Role.AGENT, invocation_id=ident, event_id=event_id, attempt=attempt)
 
-    def _proven(self, text: str) -> tuple[str, str, str, int]:
+    def _proven(self, text: str) -> tuple[str, str, str, int, int]:
         raw = _decoded(text)
         claims, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
         if not any(hmac.compare_digest(_mac(key, claims), mac) for key in self._keys):
             raise Unauthenticated
         found = json.loads(claims)  # ours: the signature says so
-        assert len(found) == _TOKEN_PARTS
-        return found[0], found[1], found[2], found[3]
+        assert len(found) in {_TOKEN_PARTS, _TOKEN_PARTS - 1}
+        return (
+            found[0],
+            found[1],
+            found[2],
+            found[3],
+            found[4] if len(found) == _TOKEN_PARTS else 0,
+        )  # a build before wrote four
 
 
 def _mac(key: bytes, claims: bytes) -> bytes:

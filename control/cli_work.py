@@ -10,6 +10,7 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from control.asked import Resolution
 from control.cli_base import AsJson, Limit, Since, Until, ask, gather, group, instant_of, means_of, no, now_ms, quoted, wait_for
 from control.client import Api, Means, reached
 from control.output import Column, Meter, Output, fields, plain, table
@@ -79,19 +80,42 @@ def cancel_invocation(
     ctx: typer.Context,
     invocation: Annotated[str, typer.Argument(metavar="ID")],
     *,
+    force: Annotated[bool, typer.Option("--force", help="End a run here and now, without asking its agent.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say whether it could be; do nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """End an invocation that is queued or waits; redrive undoes it."""
-    answer = ask(ctx, "POST", f"/v1/invocations/{quoted(invocation)}/cancel", query={"dry_run": dry_run or None})
-    Output(as_json=as_json).document(answer, lambda: Text(f"{invocation} {'would be' if dry_run else 'is'} canceled"))
+    """End an invocation that is queued or waits; ask one that runs to stop, by its next heartbeat.  Redrive undoes it."""
+    query = {"dry_run": dry_run or None, "force": force or None}
+    answer = ask(ctx, "POST", f"/v1/invocations/{quoted(invocation)}/cancel", query=query)
+    become = "asked to stop" if answer["state"] in {State.RUNNING, State.ACCEPTED} else "canceled"
+    Output(as_json=as_json).document(answer, lambda: Text(f"{invocation} {'would be' if dry_run else 'is'} {become}"))
+
+
+@invocations.command("resolve")
+def resolve_invocation(
+    ctx: typer.Context,
+    invocation: Annotated[str, typer.Argument(metavar="ID")],
+    outcome: Annotated[Resolution, typer.Argument(help="How it ended, or `again` for another try.")],
+    *,
+    note: Annotated[str, typer.Option("--note", help="Why, for those who read the trace.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Say what becomes of an invocation that waits for a person (`needs_human`, or a stalled run that is escalated)."""
+    answer = ask(ctx, "POST", f"/v1/invocations/{quoted(invocation)}/resolve", body={"outcome": outcome.value, "note": note})
+    Output(as_json=as_json).document(answer, lambda: Text(f"{invocation} is {answer['state']}"))
 
 
 def invocation_shown(found: Mapping[str, Any]) -> RenderableType:
     """An invocation for people."""
     attempts = found.get("attempts") if isinstance(found.get("attempts"), list) else []
-    head = fields({name: value for name, value in found.items() if name != "attempts"})
-    return Group(head, Text("\nattempts", style="bold"), table(attempts or [], ATTEMPT_COLUMNS))
+    head = fields({name: value for name, value in found.items() if name not in {"attempts", "run"}})
+    parts: list[RenderableType] = [head, Text("\nattempts", style="bold"), table(attempts or [], ATTEMPT_COLUMNS)]
+    if isinstance(run := found.get("run"), Mapping):
+        parts += [
+            Text("\nrun", style="bold"),
+            fields({name: value for name, value in run.items() if value not in (None, "", 0)}),
+        ]
+    return Group(*parts)
 
 
 def redrive(

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from control.auth import Caller
 from control.documents import Checks
+from control.metrics import RunMetrics
 from schemas.config import AgentConfig, SubscriptionConfig, SubscriptionSpec
 from schemas.event import Event
 from store.apply import Applier
@@ -125,6 +126,14 @@ class Lint(Protocol):
         ...
 
 
+class Mint(Protocol):
+    """Makes an invocation's own token."""
+
+    def __call__(self, *, team: str, invocation_id: str, event_id: str, expires_ms: int, attempt: int = 0) -> str:
+        """A token that opens this event and, for this attempt, this invocation's calls until `expires_ms`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Tools:
     """Faces of other rooms, each the room's own function or a thin wrapper that wiring makes."""
@@ -156,6 +165,8 @@ class Desk:
     api_url: str
     now_ms: Callable[[], int]
     nudge: Callable[[], None] = field(default=lambda: None)  # wakes who runs replays and redrives by query
+    mint: Mint | None = None
+    runs: RunMetrics | None = None
 
     async def noted(self, caller: Caller, act: str, on: str, detail: str = "") -> None:
         """Add a line to the audit about an act whose own transaction has none."""

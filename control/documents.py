@@ -173,7 +173,7 @@ def _judged(name: str, spec: Spec, *, checks: Checks, within: str) -> Iterator[F
         yield from _asked(within, lambda: checks.source(name, spec))
     elif isinstance(spec, AgentSpec):
         yield from _asked(f"{within}/protocol", lambda: checks.protocol(spec))
-        yield from _asked(f"{within}/url", lambda: checks.url(spec.url, allow_private=spec.allow_private))
+        yield from _judged_address(spec, checks=checks, within=within)
         odd = list(_odd_headers(spec, within=within))
         yield from odd
         if checks.headers is not None and not odd:
@@ -182,6 +182,16 @@ def _judged(name: str, spec: Spec, *, checks: Checks, within: str) -> Iterator[F
         yield from _odd_secret(spec, within=within)
     elif isinstance(spec, SubscriptionSpec):
         yield from _judged_subscription(spec, checks=checks, within=within)
+
+
+def _judged_address(spec: AgentSpec, *, checks: Checks, within: str) -> Iterator[Flaw]:
+    if spec.is_pull:
+        if spec.url:
+            yield Flaw(f"{within}/url", "an agent of protocol pull fetches its work and is never called: leave `url` out")
+    elif not spec.url:
+        yield Flaw(f"{within}/url", "`url` is missing")
+    else:
+        yield from _asked(f"{within}/url", lambda: checks.url(spec.url, allow_private=spec.allow_private))
 
 
 def _judged_subscription(spec: SubscriptionSpec, *, checks: Checks, within: str) -> Iterator[Flaw]:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from control.answers import Bytes, Problem
+from control.answers import Bytes, EventStream, Problem
 from control.auth import Role
 from control.problems import MEDIA_TYPE
 from control.routes import ROUTES, Route
@@ -85,6 +85,8 @@ def _who(route: Route) -> str:
 def _answer(route: Route, names: _Names) -> dict[str, Any]:
     if route.answer is Bytes:
         return {"application/octet-stream": {}}
+    if route.answer is EventStream:
+        return {"text/event-stream": {}}
     return {_JSON: {"schema": {"$ref": names[route.answer, "serialization"]}}}
 
 

@@ -14,7 +14,7 @@ from control import actions_keys as keys
 from control import actions_lanes as lanes
 from control import actions_objects as objects
 from control import actions_work as work
-from control import answers, answers_contexts, asked, asked_contexts, asked_lanes, callbacks
+from control import answers, answers_contexts, asked, asked_contexts, asked_lanes, callbacks, pulls
 from control.auth import Caller, Role
 from control.desk import Desk
 from control.documents import DocumentShape, flaws_of
@@ -70,6 +70,16 @@ ROUTES: tuple[Route, ...] = (
     Route("DELETE", "/v1/agents/{name}", objects.delete_agent, _O, answers.Plan, query=asked.DeleteQuery),
     Route("POST", "/v1/agents/{name}/ping", objects.ping_agent, _O, answers.Ping),
     Route("POST", "/v1/agents/{name}/rotate-secret", objects.rotate_secret, _O, answers.Rotated),
+    Route("POST", "/v1/agents/{name}/leases", pulls.lease_work, _O, answers.Leases, body=asked.LeaseBody, for_agents=True),
+    Route(
+        "GET",
+        "/v1/agents/{name}/leases/stream",
+        pulls.stream_work,
+        _O,
+        answers.EventStream,
+        query=asked.StreamQuery,
+        for_agents=True,
+    ),
     Route("GET", "/v1/subscriptions", objects.list_subscriptions, _V, answers.Subscriptions, query=asked.Page),
     Route("GET", "/v1/subscriptions/{name}", objects.show_subscription, _V, answers.ShownSubscription),
     Route(
@@ -119,7 +129,8 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", _INV, work.show_invocation, _V, answers.ShownInvocation, for_agents=True),
     Route("GET", f"{_INV}/sent", work.show_sent, _V, answers.SentBodies),
     Route("POST", f"{_INV}/redrive", work.redrive, _O, answers.Moved, query=asked.DryRunQuery),
-    Route("POST", f"{_INV}/cancel", work.cancel, _O, answers.Moved, query=asked.DryRunQuery),
+    Route("POST", f"{_INV}/cancel", work.cancel, _O, answers.Moved, query=asked.CancelQuery),
+    Route("POST", f"{_INV}/resolve", work.resolve, _O, answers.Resolved, body=asked.ResolveBody),
     Route("POST", f"{_INV}/skip", lanes.skip, _O, answers.Moved, query=asked.DryRunQuery),
     Route("GET", "/v1/lanes", lanes.list_lanes, _V, asked_lanes.Lanes, query=asked_lanes.LaneQuery),
     Route("POST", "/v1/lanes/unblock", lanes.unblock, _O, asked_lanes.UnblockedLanes, body=asked_lanes.UnblockBody),
@@ -128,8 +139,8 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/replays", work.create_replays, _O, answers.Progress, body=asked.ReplaysBody, status=202),
     Route("GET", "/v1/replays/{progress_id}", work.show_replays, _V, answers.Progress),
     Route("POST", f"{_INV}/heartbeat", callbacks.heartbeat, Role.AGENT, answers.Heartbeat, body=asked.HeartbeatBody),
-    Route("POST", f"{_INV}/checkpoint", callbacks.checkpoint, Role.AGENT, answers.Standing, body=asked.CheckpointBody),
-    Route("POST", f"{_INV}/status", callbacks.status, Role.AGENT, answers.Kept, body=asked.StatusBody),
+    Route("POST", f"{_INV}/checkpoint", callbacks.checkpoint, Role.AGENT, answers.KeptOfRun, body=asked.CheckpointBody),
+    Route("POST", f"{_INV}/status", callbacks.status, Role.AGENT, answers.KeptOfRun, body=asked.StatusBody),
     Route("POST", f"{_INV}/complete", callbacks.complete, Role.AGENT, answers.Standing, body=asked.CompleteBody),
     Route("POST", f"{_INV}/fail", callbacks.fail, Role.AGENT, answers.Failed, body=asked.FailBody),
     Route("GET", "/v1/keys", keys.list_keys, _A, answers.Keys, query=asked.Page),

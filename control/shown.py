@@ -15,6 +15,7 @@ from store.events import EventRow, RejectedRow
 from store.keys import KeyRow
 from store.progress import Progress
 from store.refusals import KeptRefusal
+from store.runs import RunRow
 from store.sent import SentRow
 from store.sources import SourceRow
 from store.subscriptions import SubscriptionRow
@@ -154,6 +155,34 @@ def sent_json(row: AttemptRow, sent: SentRow) -> dict[str, Any]:
         "body": body.decode("utf-8", "replace"),
         "context": sent.body.context.decode("utf-8", "replace") if sent.body else "",
         "answer": (row.answer or b"").decode("utf-8", "replace"),
+    }
+
+
+def run_json(row: RunRow | None) -> dict[str, Any] | None:
+    """The last run of an invocation; None where it had none, and nothing was kept of it."""
+    if row is None:
+        return None
+    is_run = bool(row.begun_ms)
+    return {
+        "attempt": row.number,
+        "began_at": moment(row.begun_ms),
+        "is_fetched": not row.waiting,
+        "lease_until": moment(row.lease_ms) if is_run else None,
+        "deadline_at": moment(row.ends_ms) if is_run else None,
+        "heartbeats": row.beats,
+        "heartbeat_at": moment(row.beat_ms),
+        "signal": row.signal,
+        "worker": row.worker,
+        "checkpoint": json.loads(row.checkpoint) if row.checkpoint else None,
+        "checkpoint_at": moment(row.checkpoint_ms),
+        "tried": row.tried,
+        "blocked": row.blocked,
+        "next": row.next,
+        "status_at": moment(row.status_ms),
+        "ended_at": moment(row.ended_ms),
+        "verdict": row.verdict,
+        "note": row.note,
+        "report": json.loads(row.report) if row.report else None,
     }
 
 

@@ -11,6 +11,7 @@ from schemas.times import iso
 from store.digests import Noted
 from store.events import EventRow
 from store.folding import Fold
+from store.runs import NoteRow
 from store.work import AttemptRow, InvocationRow
 
 _SHOWN_EVENTS = 20
@@ -33,6 +34,7 @@ def steps_of(
     *,
     told: Sequence[EventRow] = (),
     flow: Mapping[str, Noted] | None = None,
+    runs: Mapping[int, Sequence[NoteRow]] | None = None,
 ) -> list[dict[str, Any]]:
     """All steps in the order in which they happened; `after_ms` counts from the receipt.
 
@@ -45,6 +47,8 @@ def steps_of(
         if flow and (noted := flow.get(invocation.id)):
             steps += _flow(invocation, noted)
         steps += _life(invocation, attempts.get(invocation.seq, ()))
+        of_runs = (runs or {}).get(invocation.seq, ())
+        steps += [Step(note.at_ms, f"run {note.number} {note.kind}", note.detail, invocation.id) for note in of_runs]
     steps.sort(key=lambda step: step.at_ms)  # stable: steps of one instant stay as they were told
     return [
         {

@@ -103,6 +103,8 @@ def _invocation(invocation: Mapping[str, Any], begin_ms: int) -> Iterator[Text]:
     yield _line(invocation.get("created_at"), begin_ms, "queued", _lane(invocation))
     for attempt in invocation.get("attempts") or []:
         yield _attempt(attempt, begin_ms)
+    if isinstance(run := invocation.get("run"), Mapping):
+        yield from _run(run, begin_ms)
     if state == "waiting" and invocation.get("due_at"):
         yield _line(invocation["due_at"], begin_ms, "next attempt is due", invocation.get("reason"), style=_OPEN)
     elif invocation.get("ended_at"):
@@ -128,6 +130,23 @@ def _attempt(attempt: Mapping[str, Any], begin_ms: int) -> Text:
         parts.append(plain(attempt["error"]))
     style = _GOOD if outcome in {"delivered", "accepted"} else _OPEN if outcome == "under way" else _BAD
     return _line(attempt.get("started_at"), begin_ms, f"attempt {attempt.get('number')}", ", ".join(parts), style=style)
+
+
+def _run(run: Mapping[str, Any], begin_ms: int) -> Iterator[Text]:
+    if run.get("began_at"):
+        beats = run.get("heartbeats") or 0
+        seen = f"{beats} heartbeat{'s' * (beats != 1)}" + (f", worker {plain(run['worker'])}" if run.get("worker") else "")
+        until = f", lease until {run['lease_until']}" if not run.get("ended_at") else ""
+        yield _line(run["began_at"], begin_ms, f"run {run.get('attempt')}", seen + until, style=_OPEN)
+    for name in ("tried", "blocked", "next"):
+        if run.get(name):
+            yield _line(run.get("status_at"), begin_ms, name, run[name], indent=2)
+    if run.get("checkpoint_at"):
+        yield _line(run["checkpoint_at"], begin_ms, "checkpoint", "", indent=2)
+    if run.get("signal"):
+        yield _line(None, begin_ms, "asked to", run["signal"], style=_OPEN, indent=2)
+    if run.get("ended_at"):
+        yield _line(run["ended_at"], begin_ms, f"run {run.get('attempt')} {run.get('verdict')}", run.get("note"))
 
 
 def _misses(misses: Sequence[Mapping[str, Any]]) -> Iterator[Text]:

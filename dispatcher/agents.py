@@ -31,6 +31,10 @@ class Agent:
     reserved: int = 0  # places held for what is being admitted
     places: Places = field(default_factory=Places)
     turns: dict[str, Turns] = field(default_factory=dict)  # by subscription, of those that have a rate
+    runs: set[str] = field(default_factory=set)  # invocations that it accepted, or that it is to fetch
+    unfetched: set[str] = field(default_factory=set)  # of these, what waits to be fetched
+    wanted: int = 0  # how much its pollers wait for, where it fetches its work
+    over_at_ms: int = 0  # when its runs are looked at next
 
     @property
     def key(self) -> AgentKey:
@@ -43,9 +47,17 @@ class Agent:
         return self.setting.key[0], self.setting.name
 
     @property
+    def part(self) -> tuple[str, str, int]:
+        """Team, name and shard: whose runs these are."""
+        return (*self.names, self.setting.shard)
+
+    @property
     def is_open_for_work(self) -> bool:
         """Whether one more of its invocations may start now."""
-        return self.standing.state == breaker.CLOSED and self.queue.running + self.reserved < self.setting.max_concurrency
+        running = self.queue.running + self.reserved
+        if self.setting.is_pull and running + len(self.unfetched) >= self.wanted:
+            return False
+        return self.standing.state == breaker.CLOSED and running + len(self.runs) < self.setting.max_concurrency
 
     def wants(self, now_ms: int) -> bool:
         """Whether its due lanes should be read from the ledger: memory runs low, and they could start."""

@@ -13,16 +13,19 @@ from dispatcher.clock import Clock
 from dispatcher.digest import digested
 from dispatcher.ports import Caller, Curated, Curator, Ledger, Tokens
 from dispatcher.protocols.base import (
+    ACCEPTED,
     FAILED,
     MISCONFIGURED,
     REJECTED,
     UNKNOWN,
     Attempt,
+    Call,
     Links,
     Outcome,
     unanswered,
 )
-from dispatcher.retry import Block, Bury, Delivered, Hold, RetryAt, Step, blocking, next_step
+from dispatcher.retry import Block, Bury, Delivered, Hold, RetryAt, Step, Supervise, blocking, next_step
+from dispatcher.runs import accepted, token_ends_ms
 from dispatcher.sent import KeepSent, sent_to_keep
 from dispatcher.tenure import Tenure
 from payload.read import view
@@ -31,9 +34,9 @@ from schemas.context import Envelope, Sent
 from schemas.errors import AddressRefused, AgentFailed, Busy
 from schemas.invocation import Invocation, State, Wait
 from schemas.ledger import Head, Opening, Settlement
+from schemas.runs import OFFERED
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 2.0
-_TOKEN_SLACK_MS = 60_000
 _STORE_S = 5.0
 _MAX_WHY_CHARS = 500
 _NO_CONTEXT = Curated(b"null", 0, 0, "")
@@ -107,8 +110,8 @@ async def attempt(
     ended_ms = desk.clock.now_ms()
     # A probe is our question about the agent, not the invocation's own try: it may be asked often and must not use up the
     # budget.
-    tries = head.tries + (not probe and outcome.word != MISCONFIGURED)
-    step = next_step(
+    tries = head.tries + (not probe and outcome.word != MISCONFIGURED and outcome.offer is None)
+    step = accepted(outcome, setting, now_ms=ended_ms) or next_step(
         outcome,
         tries=tries,
         pauses=pauses + 1,
@@ -145,6 +148,7 @@ async def attempt(
         cut=len(curated.left_out),
         body=kept,
         disable_subscription=head.invocation.subscription_uid if isinstance(step, Bury) and step.disable else "",
+        run=step.terms if isinstance(step, Supervise) else None,
     )
     return Ended(outcome, step, settlement) if await settled(desk, settlement) else None
 
@@ -178,7 +182,7 @@ async def _tried(
     """The context, what came of the call, how many bytes were sent, and what of them is kept."""
     if setting.protocol is None or setting.target is None:
         return _NO_CONTEXT, Outcome(MISCONFIGURED, error=setting.problem, sent=False), 0, None
-    links = _links(desk, head, this)
+    links = _links(desk, head, setting, this)
     try:
         envelope = setting.protocol.envelope(head, links)
         curated = await _curated(desk, head, subscription, envelope)
@@ -189,10 +193,20 @@ async def _tried(
         return curated, _ours(FAILED if curated.verdict == "park" else REJECTED, curated.reason or curated.verdict), 0, None
     if not subscription.spec.context.is_plain:  # what was gathered took its time, and that is not the agent's
         this = replace(this, deadline_ms=desk.clock.now_ms() + round(setting.timeout_s * 1000))
-        links = _links(desk, head, this)
+        links = _links(desk, head, setting, this)
     call = setting.protocol.build(head, curated, setting.target, links, this)
     if desk.tenure.epoch(head.invocation.shard) is None:
         return curated, None, 0, None
+    outcome = await _called(desk, setting, call)
+    kept = sent_to_keep(desk.keep_sent, call, curated, links, outcome)
+    return curated, outcome, len(call.body) if outcome.sent or setting.is_pull else 0, kept
+
+
+async def _called(desk: Desk, setting: Setting, call: Call) -> Outcome:
+    """What came of a call; one of a pull agent goes nowhere: it is offered."""
+    if setting.is_pull:
+        return Outcome(ACCEPTED, sent=False, offer=call.body)
+    assert setting.protocol is not None
     try:
         answer = await desk.caller.request(
             call.method,
@@ -204,11 +218,8 @@ async def _tried(
             allow_http=setting.allow_private,
         )
     except (AgentFailed, AddressRefused) as exc:
-        outcome = unanswered(exc)
-    else:
-        outcome = setting.protocol.interpret(answer)
-    kept = sent_to_keep(desk.keep_sent, call, curated, links, outcome)
-    return curated, outcome, len(call.body) if outcome.sent else 0, kept
+        return unanswered(exc)
+    return setting.protocol.interpret(answer)
 
 
 def _ours(word: str, why: str) -> Outcome:
@@ -242,7 +253,7 @@ async def _curated_one(desk: Desk, head: Head, subscription: SubscriptionConfig,
         return await desk.curate.full(subscription, event, data, invocation_id=head.invocation.id, envelope=envelope)
 
 
-def _links(desk: Desk, head: Head, this: Attempt) -> Links:
+def _links(desk: Desk, head: Head, setting: Setting, this: Attempt) -> Links:
     invocation = head.invocation
     return Links(
         f"{desk.api_url}/v1/events/{invocation.event_id}",
@@ -251,7 +262,8 @@ def _links(desk: Desk, head: Head, this: Attempt) -> Links:
             team=invocation.team,
             invocation_id=invocation.id,
             event_id=invocation.event_id,
-            expires_ms=this.deadline_ms + _TOKEN_SLACK_MS,
+            expires_ms=token_ends_ms(this.deadline_ms, setting),
+            attempt=this.number,
         ),
     )
 
@@ -268,6 +280,8 @@ def _standing(step: Step) -> tuple[State, str, int]:
             return State.BURIED, reason, 0
         case Block(_):
             return State.WAITING, Wait.BLOCKED, 0
+        case Supervise(due_ms, terms):
+            return State.ACCEPTED, OFFERED if terms.offer is not None else "", due_ms
 
 
 def abandoned(head: Head, *, epoch: int, now_ms: int) -> Settlement:

@@ -11,7 +11,7 @@ from dispatcher.ports import Asked, Roster
 from dispatcher.protocols import PROTOCOLS
 from dispatcher.protocols.base import AgentProtocol, Target
 from dispatcher.signing import Signer
-from schemas.config import AgentConfig, SubscriptionConfig, SubscriptionState
+from schemas.config import AgentConfig, SubscriptionConfig, SubscriptionState, SupervisionSpec
 from schemas.errors import BadSetting
 from schemas.ids import shards_of
 
@@ -30,6 +30,8 @@ class Setting:
     protocol: AgentProtocol | None
     target: Target | None
     problem: str = ""
+    supervision: SupervisionSpec | None = None  # None: a 202 is the end, nobody watches its runs
+    is_pull: bool = False
     part_of: str = ""  # the agent, where this is one of its parts
     part: int = 0
     parts: int = 1
@@ -134,4 +136,6 @@ def setting_of(agent: AgentConfig, *, user_agent: str) -> Setting:
         None if problem else protocol,
         None if problem else target,
         problem,
+        spec.supervision if spec.is_pull or spec.supervision.accepted == "supervise" else None,
+        spec.is_pull,
     )

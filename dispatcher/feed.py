@@ -12,6 +12,7 @@ from dispatcher.agents import Agent, Agents
 from dispatcher.clock import Clock
 from dispatcher.lanes import AgentKey, Picture
 from dispatcher.ports import Ledger
+from dispatcher.runs import Supervision
 from dispatcher.tenure import Tenure
 from schemas.errors import Busy
 from schemas.invocation import Order, Wait
@@ -47,11 +48,12 @@ class Feed:
         *,
         start: Callable[[Agent], None],
         probe: Callable[[Agent, Sequence[Head]], Awaitable[None]],
+        runs: Supervision,
         pace: Pace,
     ) -> None:
         self._ledger, self._picture, self._agents = ledger, picture, agents
         self._tenure, self._clock, self._pace = tenure, clock, pace
-        self._start, self._probe = start, probe
+        self._start, self._probe, self._runs = start, probe, runs
         self._called = asyncio.Event()
         self._near: list[tuple[int, AgentKey]] = []
         self._near_known: set[tuple[int, AgentKey]] = set()
@@ -106,7 +108,9 @@ class Feed:
             if agent := self._agents.get(entry[1]):
                 agent.queue.more = True
         if now_ms >= self._sweep_at_ms:
+            self._runs.sweep()
             await self._look_over_all(now_ms)
+        await self._runs.turn()
         wanting = [agent for agent in self._agents if agent.wants(now_ms)]
         for agent in wanting:
             if agent.standing.state != breaker.CLOSED:

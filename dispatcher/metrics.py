@@ -42,6 +42,8 @@ class DispatchMetrics:
         self.blocked = counter("dispatch_ssrf_blocked", "Calls refused because of the agent's address.", "agent")
         self.fenced = counter("fenced_writes", "Writes that came too late: another process owns the shard now.")
         self.lost = counter("lease_expired", "Shards that were lost before they were given back.")
+        self.runs = gauge("runs_open", "Runs that the agent accepted or is to fetch, and has not ended.", "agent")
+        self.runs_over = counter("runs_over", "Runs that ended without a report.", "agent", "verdict")
         self.shards = gauge("dispatch_shards", "Shards that this process owns.")
         self._agents: dict[str, AgentMetrics] = {}
 
@@ -67,6 +69,7 @@ class AgentMetrics:
         "event_to_agent",
         "inflight",
         "limit",
+        "runs",
     )
 
     def __init__(self, metrics: DispatchMetrics, agent: str) -> None:
@@ -79,6 +82,7 @@ class AgentMetrics:
         self.inflight = metrics.inflight.labels(agent)
         self.limit = metrics.limit.labels(agent)
         self.breaker = metrics.breaker.labels(agent)
+        self.runs = metrics.runs.labels(agent)
 
     def attempted(self, outcome: str, status: int) -> None:
         """Count an attempt that ended."""
@@ -93,6 +97,10 @@ class AgentMetrics:
         if child is None:
             child = self._ends[state] = self._all.ends.labels(self._agent, state)
         child.inc(count)
+
+    def run_over(self, verdict: str) -> None:
+        """Count a run that ended without a report."""
+        self._all.runs_over.labels(self._agent, verdict).inc()
 
     def waits(self, reason: str) -> None:
         """Count a lane that was set waiting."""

@@ -10,8 +10,9 @@ from schemas.context import NO_ENVELOPE, Envelope
 from schemas.context import Curated as Curated  # noqa: PLC0414 - part of this contract
 from schemas.event import Event
 from schemas.invocation import State
-from schemas.ledger import Head, Held, Lease, Opening, Settlement, Window
+from schemas.ledger import Head, Held, Lease, Opening, OpenRuns, Settlement, Stall, Window
 
+RunsOf = tuple[str, str, int]  # team, agent, shard
 Asked = tuple[str, str] | tuple[str, str, int]  # team and agent; with a shard, that part of an agent alone
 
 
@@ -105,6 +106,18 @@ class Ledger(Protocol):
         """
         ...
 
+    async def open_runs(self, parts: Sequence[RunsOf], *, now_ms: int) -> Mapping[RunsOf, OpenRuns]:
+        """The open runs of these (team, agent, shard), and how much their agents' pollers want, on one snapshot."""
+        ...
+
+    async def over_runs(self, parts: Sequence[RunsOf], *, now_ms: int, limit: int) -> list[Head]:
+        """The heads, in state `accepted` and with their `run`, whose runs are over without a report."""
+        ...
+
+    async def end_run(self, stall: Stall) -> bool:
+        """End such a run as its owner decided; False where it lives (its agent was heard meanwhile), or is not ours."""
+        ...
+
 
 class Roster(Protocol):
     """The store's agents and subscriptions, as of now."""
@@ -182,6 +195,6 @@ class Caller(Protocol):
 class Tokens(Protocol):
     """Mints the invocation's own token for `links.token`."""
 
-    def mint(self, *, team: str, invocation_id: str, event_id: str, expires_ms: int) -> str:
-        """A token that opens this event and this invocation's calls until `expires_ms`."""
+    def mint(self, *, team: str, invocation_id: str, event_id: str, expires_ms: int, attempt: int) -> str:
+        """A token that opens this event and, for this attempt, this invocation's calls until `expires_ms`."""
         ...

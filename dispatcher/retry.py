@@ -9,6 +9,7 @@ from hashlib import sha256
 
 from dispatcher.protocols.base import ACCEPTED, DELIVERED, GONE, MISCONFIGURED, REJECTED, THROTTLED, Outcome
 from schemas.config import RetryPolicy, SubscriptionConfig
+from schemas.ledger import RunTerms
 
 MIN_PAUSE_MS, MAX_PAUSE_MS = 100, 300_000
 RETRY_AFTER_SPREAD = 0.2
@@ -53,7 +54,15 @@ class Block:
     reason: str
 
 
-Step = Delivered | RetryAt | Hold | Bury | Block
+@dataclass(frozen=True, slots=True)
+class Supervise:
+    """Its agent accepted it, or is to fetch it: its run counts as alive until `due_ms`."""
+
+    due_ms: int
+    terms: RunTerms
+
+
+Step = Delivered | RetryAt | Hold | Bury | Block | Supervise
 
 
 def blocking(step: Step, subscription: SubscriptionConfig) -> Step:

@@ -13,7 +13,8 @@ MASK = b"(token)"
 
 def sent_to_keep(keep: KeepSent, call: Call, curated: Curated, links: Links, outcome: Outcome) -> Sent | None:
     """The body of `call` as it is kept; None where nothing was sent or it is not to be kept (`failed`: an agent took it)."""
-    if keep == "none" or not outcome.sent or (keep == "failed" and is_success(outcome)):
+    went_out = outcome.sent or outcome.offer is not None
+    if keep == "none" or not went_out or (keep == "failed" and is_success(outcome)):
         return None
     body = call.body.replace(links.token.encode(), MASK) if links.token else call.body
     context = curated.members

@@ -150,6 +150,15 @@ class Dispatcher:
         else:
             self._workers.feed.ask(found)
 
+    def notice_runs(self, whose: str = "") -> None:
+        """The runs of an agent (`team/agent`; of any, where none is named) changed, or somebody waits for its work."""
+        if not whose:
+            self._workers.runs.sweep()
+        for agent in self._agents if whose else ():
+            if "/".join(agent.names) == whose:
+                self._workers.runs.count_again(agent)
+        self._workers.feed.look()
+
     def wake_shards(self, shards: Iterable[int]) -> None:
         """Work of these shards was queued by another process: look now for the agents of those that are ours."""
         called = set(shards) & self._tenure.epochs.keys()
@@ -255,6 +264,8 @@ class Dispatcher:
         """Agents that are new here: nobody knows what was paused or resumed while they were elsewhere."""
         if fresh:
             self._unreleased.update(agent.key for agent in fresh)
+            for agent in fresh:
+                self._workers.runs.count_again(agent)
             self._workers.book_called.set()
             self._workers.feed.look_over()
         for agent in fresh:

@@ -15,7 +15,8 @@ from dispatcher.feed import Feed, Pace
 from dispatcher.lanes import AgentKey, Picture
 from dispatcher.metrics import DispatchMetrics
 from dispatcher.protocols.base import MISCONFIGURED, is_success
-from dispatcher.retry import Block, Bury, Delivered, Hold, RetryAt, blocks, retry_after_ms
+from dispatcher.retry import Block, Bury, Delivered, Hold, RetryAt, Supervise, blocks, retry_after_ms
+from dispatcher.runs import Supervision
 from dispatcher.standings import is_news, keep_standing
 from schemas.config import SubscriptionConfig, SubscriptionState
 from schemas.errors import Busy
@@ -42,7 +43,15 @@ class Workers:
     ) -> None:
         self._desk, self._picture, self._agents, self._metrics = desk, picture, agents, metrics
         self._ledger, self._tenure, self._clock, self._say = desk.ledger, desk.tenure, desk.clock, desk.say
-        self.feed = Feed(desk.ledger, picture, agents, desk.tenure, desk.clock, start=self.start, probe=self.probe, pace=pace)
+        self.runs = Supervision(desk.ledger, agents, desk.tenure, desk.clock, book=lambda: self.book, say=desk.say)
+        self.runs.changed = self._go_on_with
+        self.feed = Feed(
+            *(desk.ledger, picture, agents, desk.tenure, desk.clock),
+            start=self.start,
+            probe=self.probe,
+            runs=self.runs,
+            pace=pace,
+        )
         self.entry = Entry(desk, picture, self.feed, let_go=self._let_go, go_on=self._go_on, release=self.release)
         self.book = Book()
         self.disabled: set[str] = set()  # by a 410, until the book says so too
@@ -62,6 +71,11 @@ class Workers:
         """Start none any more."""
         self.is_stopping = True
         self.eased.set()
+
+    def _go_on_with(self, agent: Agent) -> None:
+        """A run of this agent ended, or somebody waits for its work."""
+        self.feed.ask(agent)
+        self.start(agent)
 
     def start(self, agent: Agent) -> None:
         """Start what may run of this agent: one worker for each invocation, up to its limit."""
@@ -171,6 +185,10 @@ class Workers:
         if subscription is None or not is_live or subscription.uid in self.disabled:
             await self._turn_away(agent, head, subscription)
             return
+        if head.run is not None and head.run.signal and head.run.number == head.attempts:
+            await self.runs.end(agent, head)
+            self._let_go(agent, head)
+            return
         if subscription.uid not in self.book.flowing and head.invocation.order is not Order.LATEST:
             await self._try(agent, head, subscription)
             return
@@ -243,6 +261,13 @@ class Workers:
                 agent.metrics.waits(ended.settlement.reason)
                 self._picture.forget(agent.queue, lane)
                 self._say_blocked(agent, head, why)
+                return
+            case Supervise(due_ms, _):
+                self.runs.begins(agent, head, ended.step)
+                if self._picture.has_behind(agent.queue, lane):
+                    agent.queue.more = True  # the run may have ended by now: what stands behind it is asked for
+                self._picture.forget(agent.queue, lane)
+                self.feed.wake_at(agent, due_ms)
                 return
             case Bury(_, disable=True):
                 self.disabled.add(head.invocation.subscription_uid)
@@ -335,7 +360,7 @@ class Workers:
         settlement, metrics = ended.settlement, agent.metrics
         metrics.attempted(settlement.outcome, settlement.status)
         metrics.duration.observe(settlement.duration_ms / 1000)
-        if is_success(ended.outcome):
+        if is_success(ended.outcome) and ended.outcome.offer is None:
             metrics.event_to_agent.observe(max(0, settlement.ended_ms - head.event.received_ms) / 1000)
         if isinstance(ended.step, Delivered | Bury):
             metrics.ended(settlement.state)

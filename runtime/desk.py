@@ -11,10 +11,12 @@ import orjson
 
 from control.actions_keys import made_key
 from control.asked import KeyBody
-from control.auth import Caller, InvocationTokens, Role
+from control.auth import TOKEN_PURPOSE, Caller, InvocationTokens, Role
 from control.client import Query
 from control.desk import Desk, Tools
 from control.documents import Checks
+from control.metrics import RunMetrics
+from control.pulls import Held
 from control.routes import ROUTES, Route, perform
 from curator.contract import check_contract
 from curator.curate import curate
@@ -170,7 +172,7 @@ def _envelope(subscription: SubscriptionConfig, event: Event, *, api_url: str) -
     work = Invocation(*names, 0, event.partitionkey, "", spec.order, 0, 0)
     # One like the real one, which opens nothing: no vault has this key.  Only its length counts.
     token = InvocationTokens((bytes(32),), now_ms=now_ms).mint(
-        team=event.team, invocation_id=ident, event_id=event.id, expires_ms=event.received_ms
+        team=event.team, invocation_id=ident, event_id=event.id, expires_ms=event.received_ms, attempt=1
     )
     events, runs = f"{api_url}/v1/events/{event.id}", f"{api_url}/v1/invocations/{ident}/complete"
     return PROTOCOLS["webhook"].envelope(Head(work, event, 0, 0), Links(events, runs, "x" * len(token)))
@@ -205,6 +207,7 @@ def build_desk(
     ingest_url: str = "",
     api_url: str = "",
     nudge: Callable[[], None] = lambda: None,
+    runs: RunMetrics | None = None,
 ) -> Desk:
     """The desk over an open store."""
     engine = store.engine
@@ -225,6 +228,8 @@ def build_desk(
         api_url=api_url,
         now_ms=now_ms,
         nudge=nudge,
+        mint=InvocationTokens(vault.derived(TOKEN_PURPOSE), now_ms=now_ms).mint,
+        runs=runs,
     )
 
 
@@ -239,6 +244,8 @@ class DeskApi:
         route, found = _route_of(method, path)
         asked = {name: _written(value) for name, value in (query or {}).items() if value is not None}
         answer = await perform(route, self._desk, self._caller, path=found, query=asked, body=body)
+        if isinstance(answer, Held):
+            answer = await answer.answer(lambda: True)
         return orjson.loads(orjson.dumps(answer))
 
 

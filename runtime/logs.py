@@ -78,6 +78,7 @@ EVENTS = frozenset(
         "agent_released",
         "lane_blocked",
         "lanes_gathered",
+        "run_over",
         # the API
         "api_failed",
         # upkeep

@@ -21,6 +21,7 @@ from control.auth import TOKEN_PURPOSE, Gate, InvocationTokens, KeyRing, new_key
 from control.bulk import BulkRunner
 from control.configfile import load_config
 from control.desk import Desk
+from control.metrics import RunMetrics
 from dispatcher.lanes import Bounds
 from dispatcher.metrics import DispatchMetrics
 from dispatcher.service import Dispatcher, DispatcherConfig
@@ -54,6 +55,7 @@ from store.ledger import Ledger
 from store.outbox import Outbox
 from store.retention import Keep, Retention
 from store.roster import Roster
+from store.runs import RUNS
 from store.sources import Sources
 from store.tables import ROSTER, SOURCES
 from store.takeover import take_over
@@ -219,6 +221,7 @@ def _plan_dispatcher(plan: Plan, *, api_url: str) -> None:
         ),
     )
     plan.on(ROSTER, plan.dispatcher.notice)
+    house.store.engine.listen(RUNS, plan.dispatcher.notice_runs)
     if not house.store.is_embedded:
         house.store.engine.listen(WORK, partial(_wake, plan.dispatcher))
 
@@ -319,6 +322,7 @@ def _running_desk(plan: Plan, bound: str, *, nudge: Callable[[], None]) -> Desk:
         ingest_url=str(settings.ingest_url or plan.ingest_url or local_url(settings.ingest_bind)),
         api_url=str(settings.api_url or bound),
         nudge=nudge,
+        runs=RunMetrics(REGISTRY),
     )
 
 

@@ -16,6 +16,7 @@ from schemas.invocation import Order
 from schemas.times import seconds_of
 
 DEFAULT_TEAM = "default"
+PULL = "pull"  # the protocol of agents that fetch their work
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 _NAME = re.compile(NAME_PATTERN)
 
@@ -50,11 +51,27 @@ class SourceSpec(Spec):
     on_log_down: str | None = Field(default=None, pattern="^(spool|refuse)$")
 
 
+class SupervisionSpec(Spec):
+    """How runs are watched that the agent accepted with a 202, or fetched (`protocol: pull`)."""
+
+    accepted: Literal["supervise", "done"] = Field(
+        default="supervise", description="what a 202 means: the run is watched until the agent reports, or it is done"
+    )
+    lease: Span = Field(default=300.0, ge=1, le=86_400, description="a run that nothing is heard of for so long has stalled")
+    max_run: Span = Field(default=3600.0, ge=1, le=2_592_000, description="the longest run, heartbeats or not")
+    on_stall: Literal["retry", "escalate"] = Field(
+        default="retry", description="try it again on the schedule, or park it for a person"
+    )
+    on_needs_human: Literal["park", "end"] = Field(
+        default="park", description="whether `needs_human` keeps the invocation, and its lane, waiting for a person"
+    )
+
+
 class AgentSpec(Spec):
-    """A destination and how to speak to it."""
+    """A destination and how to speak to it.  `protocol: pull` has no `url`: the agent fetches its work."""
 
     protocol: str = "webhook"
-    url: str
+    url: str = ""
     secret: SecretStr | None = None
     max_concurrency: int = Field(default=8, ge=1, le=10_000)
     rate_per_s: float | None = Field(
@@ -67,6 +84,12 @@ class AgentSpec(Spec):
     )
     allow_private: bool = False
     headers: dict[str, str] = Field(default_factory=dict)
+    supervision: SupervisionSpec = SupervisionSpec()
+
+    @property
+    def is_pull(self) -> bool:
+        """Whether the agent fetches its work, and is never called."""
+        return self.protocol == PULL
 
     @model_validator(mode="after")
     def _has_enough_for_each(self) -> AgentSpec:

@@ -40,6 +40,7 @@ class Wait(StrEnum):
     APPROVAL = "approval"
     BLOCKED = "blocked"  # it would be buried, and its key waits for an operator
     CONCURRENCY = "concurrency"  # as many of its subscription or key run as may
+    HUMAN = "human"  # its run asked for a person, or stalled and is escalated
 
 
 class Order(StrEnum):

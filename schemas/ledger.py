@@ -36,6 +36,38 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class Run:
+    """What the ledger knows of an invocation's last supervised run, as the dispatcher reads it with a head.
+
+    `checkpoint` is the JSON that the last of its runs kept, for the next attempt; empty where none did.  `signal` is what an
+    operator asked of the run (`cancel`), or empty.  An offer of pull delivery is a run that is not `fetched` yet.
+    """
+
+    number: int
+    lease_ms: int
+    ends_ms: int
+    fetched: bool = True
+    signal: str = ""
+    checkpoint: bytes = b""
+
+    def is_over(self, now_ms: int) -> bool:
+        """Whether nothing was heard of it for its whole lease, or its longest time has passed."""
+        return min(self.lease_ms, self.ends_ms) <= now_ms
+
+
+@dataclass(frozen=True, slots=True)
+class RunTerms:
+    """The terms under which a run begins: how long each heartbeat carries it, and when it must have ended.
+
+    `offer` is what a pull agent is to fetch; None where the agent has its call already.
+    """
+
+    span_ms: int
+    ends_ms: int
+    offer: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
     """The first unfinished invocation of a lane, with what is needed to attempt it.
 
@@ -54,6 +86,7 @@ class Head:
     has_data: bool = False
     epoch_hint: int = 0
     budget_ms: int = 0
+    run: Run | None = None
     digest: tuple[Event, ...] = ()
 
     @property
@@ -125,6 +158,35 @@ class Settlement:
     cut: int = 0
     body: Sent | None = None
     disable_subscription: str = ""
+    run: RunTerms | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """What the shard's owner makes of a run that is over without a report.
+
+    `verdict` is what is kept of the run: `stalled`, `canceled` or `unfetched`.  The ledger looks again whether it is over.
+    """
+
+    invocation_id: str
+    number: int
+    shard: int
+    epoch: int
+    verdict: str
+    state: State
+    reason: str
+    at_ms: int
+    tries: int
+    due_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRuns:
+    """Of one agent: the invocations with an open run, those of them that wait to be fetched, and how many pollers want."""
+
+    runs: frozenset[str] = frozenset()
+    unfetched: frozenset[str] = frozenset()
+    wanted: int = 0
 
 
 @dataclass(frozen=True, slots=True)

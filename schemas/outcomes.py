@@ -12,7 +12,7 @@ from schemas.times import ms_of
 
 OWN = "nightbell"  # the source, the provider and the family of events that are our own
 _ACCEPTED = "accepted"
-_REPORTED = frozenset({"done", "declined", "needs_human", "failed", "unsure"})
+_REPORTED = frozenset({"done", "declined", "needs_human", "failed", "unsure", "stalled"})
 _COPIED = ("subject", "url")
 _CAUSE = ("id", "source", "type", "kind", "subject", "actor", "url", "summary")
 

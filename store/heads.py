@@ -10,13 +10,13 @@ from sqlalchemy import ColumnElement, bindparam, func, literal_column, not_, sel
 
 from schemas.event import Event, from_envelope
 from schemas.invocation import Invocation, Order, State
-from schemas.ledger import Head
+from schemas.ledger import Head, Run
 from store.bodies import unpacked
 from store.days import DAY_MS
 from store.digests import digests_of, flow_of
 from store.engine import Call, Row, Script
 from store.prepared import Prepared, among
-from store.tables import agents, bodies, events, flows, invocations, lanes
+from store.tables import agents, bodies, events, flows, invocations, lanes, runs
 
 ZERO: ColumnElement[int] = literal_column("0")  # written out: a partial index serves only a condition that the planner can read
 _first = invocations.alias("first")
@@ -32,10 +32,12 @@ _INVOCATION = (
     *("id", "team", "event_id", "subscription_uid", "subscription", "generation", "agent", "shard", "ordering_key", "lane"),
     *("ordering", "created_ms", "due_ms", "replay_id", "attempts", "tries", "state", "budget_ms", "seq"),
 )
+_RUN = ("number", "lease_ms", "ends_ms", "waiting", "signal", "checkpoint")
 _WANTED = [
     *(invocations.c[name] for name in _INVOCATION),
     *(events.c.envelope, events.c.family, events.c.pointer, bodies.c.coding, bodies.c.body),
     *(flows.c.limit_key, flows.c.stale, flows.c.digest_id),
+    *(runs.c[name] for name in _RUN),
 ]
 # An event was admitted when its invocation was made, but for replays; its body was last used on that day, or it came again.
 # Where tables lie by day this spares looking through all of them; what is not found so is looked for anywhere.
@@ -48,6 +50,7 @@ _HEADS = Prepared(
     .outerjoin(events, (events.c.id == invocations.c.event_id) & _NEAR)
     .outerjoin(bodies, (bodies.c.digest == events.c.body_digest) & _THAT_DAY)
     .outerjoin(flows, flows.c.invocation_id == invocations.c.id)
+    .outerjoin(runs, runs.c.invocation_seq == invocations.c.seq)
     .where(invocations.c.seq.in_(select(_HEAD_OF).where(among(lanes.c.id, "lanes")))),
     "lanes",
 )
@@ -57,11 +60,12 @@ _ANYWHERE = Prepared(
     .join(events, events.c.id == invocations.c.event_id)
     .outerjoin(bodies, bodies.c.digest == events.c.body_digest)
     .outerjoin(flows, flows.c.invocation_id == invocations.c.id)
+    .outerjoin(runs, runs.c.invocation_seq == invocations.c.seq)
     .where(among(invocations.c.seq, "seqs")),
     "seqs",
 )
 _WHOLE = 2  # team and agent; where a shard stands behind them, that part of the agent alone
-_SEQ, _CODING = len(_INVOCATION) - 1, len(_INVOCATION) + 3
+_SEQ, _CODING, _DIGEST = len(_INVOCATION) - 1, len(_INVOCATION) + 3, len(_INVOCATION) + 7
 _DUE = Prepared(
     select(lanes.c.id)
     .where(
@@ -138,7 +142,7 @@ def heads_of(names: Sequence[str]) -> Script[list[tuple[Head, int]]]:
             del rows[seq]
         rows.update({row[_SEQ]: row for row in (yield Call(_ANYWHERE, (far,)))})
     place = {name: number for number, name in enumerate(names)}
-    carriers = [row[0] for row in rows.values() if row[-1] == row[0]]
+    carriers = [row[0] for row in rows.values() if row[_DIGEST] == row[0]]
     digests = (yield from digests_of(carriers)) if carriers else {}
     heads = [_read(row, digests.get(row[0], ())) for row in rows.values()]
     return sorted(heads, key=lambda head: place[head[0].invocation.lane])
@@ -146,7 +150,8 @@ def heads_of(names: Sequence[str]) -> Script[list[tuple[Head, int]]]:
 
 def _read(row: Row, digest: tuple[Event, ...]) -> tuple[Head, int]:
     ident, team, event_id, uid, subscription, generation, agent, shard, key, lane, order, created, due, replay = row[:14]
-    attempts, tries, state, budget, seq, envelope, family, pointer, coding, body, *flow = row[14:]
+    attempts, tries, state, budget, seq, envelope, family, pointer, coding, body = row[14:24]
+    flow = row[24:27]
     invocation = Invocation(
         id=ident,
         team=team,
@@ -168,4 +173,11 @@ def _read(row: Row, digest: tuple[Event, ...]) -> tuple[Head, int]:
     if replay:
         document["replayid"] = replay
     event = from_envelope(document, b"" if body is None else unpacked(coding, body), family=family, pointer=pointer)
-    return Head(invocation, event, attempts, tries, State(state), budget_ms=budget, digest=digest), seq
+    return Head(invocation, event, attempts, tries, State(state), budget_ms=budget, digest=digest, run=_run(row)), seq
+
+
+def _run(row: Row) -> Run | None:
+    if row[27] is None:
+        return None
+    number, lease_ms, ends_ms, waiting, signal, checkpoint = row[27:]
+    return Run(number, lease_ms, ends_ms, not waiting, signal, checkpoint.encode())

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TypeAlias
 
 from schemas.invocation import State
-from schemas.ledger import Head, Held, Lease, Opening, Settlement, Window
+from schemas.ledger import Head, Held, Lease, Opening, OpenRuns, Settlement, Stall, Window
 from store import shards
 from store.engine import Engine, Script, fetch
 from store.flowing import gathered
@@ -15,6 +15,7 @@ from store.heads import NEXT_DUE, NEXT_OF_PART, due_heads, heads_of
 from store.mending import closed_stale
 from store.moves import Move, move_of, moved, opened
 from store.releases import Waiters, let_in, released, superseded
+from store.runs import RunsOf, open_runs, over_runs, run_over
 from store.standings import held_agents, standing_kept
 from store.tables import NEVER_MS
 
@@ -110,6 +111,20 @@ class Ledger:
         invocation = head.invocation
         found = await self._engine.write(lambda: gathered(invocation.lane, invocation.shard, epoch, window, now_ms))
         return None if found is None else found.due_ms
+
+    # --- runs under supervision ---
+
+    async def open_runs(self, parts: Sequence[RunsOf], *, now_ms: int) -> dict[RunsOf, OpenRuns]:
+        """The open runs of these (team, agent, shard), and how much their agents' pollers want."""
+        return await self._engine.read(lambda: open_runs(parts, now_ms))
+
+    async def over_runs(self, parts: Sequence[RunsOf], *, now_ms: int, limit: int) -> list[Head]:
+        """The heads, in state `accepted`, whose runs are over without a report."""
+        return [head for head, _ in await self._engine.read(lambda: over_runs(parts, now_ms, limit))]
+
+    async def end_run(self, stall: Stall) -> bool:
+        """End such a run as its shard's owner decided; False where it lives, or is not ours."""
+        return await self._engine.write(lambda: run_over(stall))
 
     # --- many at once, in slices that let others write between them ---
 

@@ -6,19 +6,21 @@ crosswise, and admission, which locks lanes alone, waits for none of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import bindparam, delete, exists, select, update
+from sqlalchemy import bindparam, case, delete, exists, select, update
 
 from schemas.invocation import END_STATES, State
 from schemas.ledger import Opening, Settlement
+from schemas.runs import ACCEPTED, OFFERED, UNANSWERED
 from schemas.times import iso
 from store.engine import AddNew, Call, Change, Each, Notify, Put, Script
 from store.heads import ZERO
 from store.prepared import Bulk, Prepared, among
+from store.run_rows import Begin, begun, ended, judged
 from store.sent import SENT_BODY, SENT_NAMES, packed
 from store.shards import epochs_of
 from store.tables import NEVER_MS, ROSTER, attempts, invocations, lanes, outbox, subscriptions
@@ -111,6 +113,28 @@ _CLOSE = Prepared(
     *("ended", "came_out", "status_", "error_", "answer_", "duration", "sent_", "tokens_", "bytes_", "context", "raw_"),
     *("missing_", "cut_", *SENT_NAMES, "seq_", "no"),
 )
+# What the call of an attempt gave that its agent reported about before: the run has its word already.
+_FILL = Prepared(
+    update(attempts)
+    .where(attempts.c.invocation_seq == bindparam("seq_"), attempts.c.number == bindparam("no"), attempts.c.duration_ms == 0)
+    .values(
+        ended_ms=case((attempts.c.ended_ms == 0, bindparam("ended")), else_=attempts.c.ended_ms),
+        outcome=case((attempts.c.outcome == "", bindparam("came_out")), else_=attempts.c.outcome),
+        status=bindparam("status_"),
+        answer=bindparam("answer_"),
+        duration_ms=bindparam("duration"),
+        sent=bindparam("sent_"),
+        tokens=bindparam("tokens_"),
+        bytes_sent=bindparam("bytes_"),
+        context_digest=bindparam("context"),
+        raw_tokens=bindparam("raw_"),
+        missing=bindparam("missing_"),
+        cut=bindparam("cut_"),
+        sent_body=SENT_BODY,
+    ),
+    *("ended", "came_out", "status_", "answer_", "duration", "sent_", "tokens_", "bytes_", "context", "raw_"),
+    *("missing_", "cut_", *SENT_NAMES, "seq_", "no"),
+)
 _LANES = Prepared(
     select(lanes.c.id, lanes.c.queued).where(among(lanes.c.id, "ids")).order_by(lanes.c.id).with_for_update(), "ids"
 )
@@ -151,6 +175,8 @@ class Move:
     """One invocation's way into another state.  `epoch` None: an operator's act, which no shard fences.
 
     `tries` and `budget_ms` None: as they are.  `due_ms` counts where it goes on waiting; 0: until someone releases it.
+    `attempt_outcome` is what the last attempt is called from now on, where its run changed that.  `told` is what an agent said
+    of its end: it is published with the outcome, also of one that waits for a person.
     """
 
     invocation_id: str
@@ -165,6 +191,8 @@ class Move:
     outcome: str = ""
     froms: frozenset[State] = WAITING_STATES
     settlement: Settlement | None = None
+    attempt_outcome: str = ""
+    told: Mapping[str, Any] | None = None
 
 
 def move_of(settlement: Settlement) -> Move:
@@ -228,6 +256,7 @@ def moved(moves: Sequence[Move]) -> Script[list[bool]]:
     rows = {row[0]: row for row in (yield Call(_FOUND, ([move.invocation_id for move in moves],)))}
     answers: list[bool] = []
     todo: list[tuple[Move, Any]] = []
+    fills: list[tuple[Settlement, int]] = []
     for move in moves:
         row = rows.get(move.invocation_id)
         if row is None or (move.epoch is not None and epochs.get(move.shard) != move.epoch):
@@ -238,14 +267,23 @@ def moved(moves: Sequence[Move]) -> Script[list[bool]]:
             del rows[move.invocation_id]
         else:
             answers.append(_is_repeated(move, row))
+            if move.settlement is not None and move.settlement.number == row[3]:
+                fills.append((move.settlement, row[1]))
     if todo:
         yield from _write(todo)
+    if fills:
+        yield Each(_FILL, [_filling(settlement, seq) for settlement, seq in fills])
     return answers
 
 
 def _may_move(move: Move, row: Any) -> bool:
     _, _, state, number, *_ = row
-    return state in move.froms and (move.settlement is None or move.settlement.number == number)
+    if move.settlement is None:
+        return state in move.froms
+    if move.settlement.number != number:
+        return False
+    # Its agent reported before its call had ended: what it answered counts, silence does not while the run lives.
+    return state in move.froms or (state == State.ACCEPTED and row[12] == 0 and move.outcome not in UNANSWERED)
 
 
 def _is_repeated(move: Move, row: Any) -> bool:
@@ -256,15 +294,38 @@ def _is_repeated(move: Move, row: Any) -> bool:
 def _write(todo: Sequence[tuple[Move, Any]]) -> Script[None]:
     yield Each(_CLOSE, [_closing(move.settlement, row[1]) for move, row in todo if move.settlement is not None])
     yield Each(_MOVE, [_movement(move, row) for move, row in todo])
-    ended: dict[str, int] = {}
+    yield from _follow_runs(todo)
+    gone: dict[str, int] = {}
     for move, row in todo:
-        ended[row[5]] = ended.get(row[5], 0) + (move.state in END_STATES)
-    yield from _shorten(ended)
-    told = [(row[6], _outcome(move, row)) for move, row in todo if move.state in END_STATES]
+        gone[row[5]] = gone.get(row[5], 0) + (move.state in END_STATES)
+    yield from _shorten(gone)
+    told = [(row[6], _outcome(move, row)) for move, row in todo if move.state in END_STATES or move.told is not None]
     if told:
         yield Put(_OUTBOX, told)
         yield Notify(OUTCOMES)
     yield from _disable(todo)
+
+
+def _follow_runs(todo: Sequence[tuple[Move, Any]]) -> Script[None]:
+    """Part of a script: begin the runs that were accepted, and end those that their call's own answer ended."""
+    if beginning := [(move.settlement, row) for move, row in todo if move.settlement and move.settlement.run]:
+        yield from begun([_beginning(settlement, row) for settlement, row in beginning])
+    if words := [(m.at_ms, m.attempt_outcome, m.reason, row[1], row[3]) for m, row in todo if m.attempt_outcome]:
+        yield from judged(words)
+    if over := [
+        (move.at_ms, move.outcome, move.reason, "", row[1])
+        for move, row in todo
+        if move.settlement is not None and row[2] == State.ACCEPTED and move.state is not State.ACCEPTED
+    ]:
+        yield from ended(over)
+
+
+def _beginning(settlement: Settlement, row: Any) -> Begin:
+    terms = settlement.run
+    assert terms is not None
+    team, agent, at_ms = row[8], row[10], settlement.ended_ms
+    waiting, lease_ms = int(terms.offer is not None), settlement.due_ms
+    return row[1], settlement.number, team, agent, at_ms, waiting, lease_ms, terms.span_ms, terms.ends_ms, terms.offer
 
 
 def _movement(move: Move, row: Any) -> tuple[Any, ...]:
@@ -302,6 +363,11 @@ def _closing(settlement: Settlement, seq: int) -> tuple[Any, ...]:
     )
 
 
+def _filling(settlement: Settlement, seq: int) -> tuple[Any, ...]:
+    ended_ms, outcome, status, _, *rest = _closing(settlement, seq)
+    return ended_ms, outcome, status, *rest
+
+
 def _outcome(move: Move, row: Any) -> str:
     ident, _, _, number, _, _, _, event_id, team, subscription, agent, *_ = row
     found = {
@@ -317,6 +383,8 @@ def _outcome(move: Move, row: Any) -> str:
         "time": iso(move.at_ms),
         "causationid": ident,
     }
+    if move.told is not None:
+        found["report"] = dict(move.told)
     return orjson.dumps(found).decode()
 
 
@@ -349,6 +417,8 @@ def point_at_heads(left: dict[str, int]) -> Script[None]:
 
 
 def _waits(state: str, reason: str, due_ms: int) -> tuple[int, str]:
+    if state == State.ACCEPTED:
+        return NEVER_MS, OFFERED if reason == OFFERED else ACCEPTED  # a run's lease is in its own row
     if state != State.WAITING:
         return due_ms, ""
     return due_ms or NEVER_MS, reason

@@ -12,6 +12,7 @@ from store.engine import AddNew, Call, Each, Engine, Notify, Row, Script, fetch
 from store.heads import ZERO
 from store.moves import Move, moved, point_at_heads
 from store.prepared import Bulk, Prepared, among
+from store.run_rows import signals_forgotten
 from store.tables import invocations, lanes
 
 REDRIVABLE = frozenset({State.BURIED, State.EXPIRED, State.CANCELED, State.SUPERSEDED})
@@ -119,6 +120,7 @@ def _redriven(team: str, ids: Sequence[str], now_ms: int) -> Script[list[str]]:
         [(lane, *firsts[lane][4:8], now_ms, counts[lane]) for lane in sorted(firsts)],
     )
     yield Each(_AGAIN, [(now_ms, row[0]) for row in rows])
+    yield from signals_forgotten([row[0] for row in rows])
     yield from point_at_heads(dict(lengthened))
     yield Notify(WORK, ",".join(map(str, sorted({row[7] for row in rows}))))
     return [row[1] for row in rows]

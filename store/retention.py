@@ -26,7 +26,22 @@ from store.days import (
 from store.engine import Call, Change, Engine, Script, fetch
 from store.heads import ZERO
 from store.prepared import Prepared, among
-from store.tables import attempts, bodies, dedups, events, facts, flows, folds, invocations, marks, refusals, rejected, seen
+from store.tables import (
+    attempts,
+    bodies,
+    dedups,
+    events,
+    facts,
+    flows,
+    folds,
+    invocations,
+    marks,
+    refusals,
+    rejected,
+    run_notes,
+    runs,
+    seen,
+)
 
 SLICE = 200
 _WALK = 2000
@@ -55,6 +70,8 @@ _OLD_EVENTS = Prepared(
 )
 _OF_EVENTS = select(invocations.c.seq).where(among(invocations.c.event_id, "ids"))
 _DROP_ATTEMPTS = Prepared(delete(attempts).where(attempts.c.invocation_seq.in_(_OF_EVENTS)), "ids")
+_DROP_RUNS = Prepared(delete(runs).where(runs.c.invocation_seq.in_(_OF_EVENTS)), "ids")
+_DROP_NOTES = Prepared(delete(run_notes).where(run_notes.c.invocation_seq.in_(_OF_EVENTS)), "ids")
 _DROP_INVOCATIONS = Prepared(delete(invocations).where(among(invocations.c.event_id, "ids")), "ids")
 _DROP_FLOWS = Prepared(
     delete(flows).where(flows.c.invocation_id.in_(select(invocations.c.id).where(among(invocations.c.event_id, "ids")))), "ids"
@@ -208,7 +225,7 @@ def _events_of(part: str, before_ms: int) -> Script[int]:
 
 
 def _without_work(ids: list[str]) -> Script[None]:
-    for statement in (_DROP_ATTEMPTS, _DROP_FLOWS, _DROP_INVOCATIONS, _DROP_FOLDS):
+    for statement in (_DROP_ATTEMPTS, _DROP_NOTES, _DROP_RUNS, _DROP_FLOWS, _DROP_INVOCATIONS, _DROP_FOLDS):
         yield Call(statement, (ids,))
 
 

@@ -415,6 +415,72 @@ attempts = Table(
     sqlite_with_rowid=False,
 )
 
+# The last supervised run of an invocation: made where an agent accepts with a 202, reports before that, or is to fetch its
+# work.  `ended_ms` is 0 while it is open.  `waiting` is 1 while a pull agent has not fetched `offer`.
+runs = Table(
+    "runs",
+    metadata,
+    _number("invocation_seq", key=True),
+    _number("number"),  # of the attempt that it belongs to
+    _text("team"),
+    _text("agent"),
+    _number("begun_ms"),
+    _number("waiting"),
+    _number("lease_ms"),  # until when it counts as alive though nothing is heard of it
+    _number("span_ms"),  # how long each sign of life carries it
+    _number("ends_ms"),  # when it must have ended
+    _number("beats"),
+    _number("beat_ms"),
+    _text("signal"),  # "" | cancel
+    _text("worker"),  # who fetched it, as it called itself
+    _text("checkpoint"),  # JSON: outlives its run, for the next attempt
+    _number("checkpoint_ms"),
+    _text("tried"),
+    _text("blocked"),
+    _text("next"),
+    _number("status_ms"),
+    _number("notes"),  # how many lines `run_notes` ever had
+    _number("ended_ms"),
+    _text("verdict"),
+    _text("note"),
+    _text("report"),  # JSON: what it reported at its end
+    _bytes("offer"),
+    sqlite_with_rowid=False,
+)
+Index(
+    "ix_runs_open",
+    runs.c.team,
+    runs.c.agent,
+    runs.c.invocation_seq,
+    postgresql_where=runs.c.ended_ms == 0,
+    sqlite_where=runs.c.ended_ms == 0,
+)  # an agent's open runs: its cap, and what it may fetch
+
+# What happened in the runs of an invocation, for people: the last 64 lines, by a place that goes round.
+run_notes = Table(
+    "run_notes",
+    metadata,
+    _number("invocation_seq", key=True),
+    _number("place", key=True),
+    _number("number"),
+    _number("at_ms"),
+    _text("kind"),
+    _text("detail"),
+    sqlite_with_rowid=False,
+)
+
+# Pull agents that wait for work now, so that no more is offered than is asked for.
+pollers = Table(
+    "pollers",
+    metadata,
+    _text("team", key=True),
+    _text("agent", key=True),
+    _text("id", key=True),
+    _number("want"),
+    _number("until_ms"),
+    sqlite_with_rowid=False,
+)
+
 shards = Table(
     "shards",
     metadata,

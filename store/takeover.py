@@ -8,6 +8,7 @@ from schemas.invocation import State
 from store.engine import Call, Engine, Script
 from store.heads import ZERO
 from store.prepared import Prepared
+from store.runs import leases_renewed
 from store.tables import attempts, invocations, owners, shards
 
 _FREE = Prepared(update(shards).values(owner="", lease_ms=0))
@@ -31,5 +32,6 @@ async def take_over(engine: Engine, *, now_ms: int) -> None:
         yield Call(_FREE)
         yield Call(_FORGET)
         yield Call(_OVERDUE, (now_ms,))
+        yield from leases_renewed(now_ms)
 
     await engine.write(script)

@@ -12,12 +12,12 @@ from sqlalchemy import BigInteger, Table, bindparam, func, literal_column, selec
 from schemas.errors import Conflict
 from store.engine import Call, Engine, Put, Row, Script, fetch
 from store.prepared import POSTGRES, Bulk, Prepared
-from store.tables import cursors, deaths, meta, metadata, owners, shards, teams, versions
+from store.tables import cursors, deaths, meta, metadata, owners, pollers, shards, teams, versions
 
 PAGE = 500
 _SEEDED = (teams, versions)  # a new store has rows of its own there
-LEFT_BEHIND = frozenset({shards, owners, cursors, deaths, meta})
-"""Who owns shards, where cursors stand (of a log that ends here), what killed routers, the store's own id and duties."""
+LEFT_BEHIND = frozenset({shards, owners, pollers, cursors, deaths, meta})
+"""Who owns shards, who waits for work, where cursors stand (of a log that ends here), what killed routers, our own id."""
 CARRIED: tuple[Table, ...] = tuple(table for table in metadata.sorted_tables if table not in LEFT_BEHIND)
 _MODULUS = 1 << 256
 

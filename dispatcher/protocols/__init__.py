@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dispatcher.protocols.base import AgentProtocol
+from dispatcher.protocols.pull import Pull
 from dispatcher.protocols.webhook import Webhook
+from schemas.config import PULL
 
-PROTOCOLS: Mapping[str, AgentProtocol] = {"webhook": Webhook()}
+PROTOCOLS: Mapping[str, AgentProtocol] = {"webhook": Webhook(), PULL: Pull()}

@@ -79,6 +79,7 @@ class Outcome:
     answer: bytes = b""
     sent: bool = True
     is_ours: bool = False
+    offer: bytes | None = None  # what a pull agent is to fetch
 
 
 class AgentProtocol(Protocol):

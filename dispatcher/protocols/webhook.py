@@ -83,6 +83,7 @@ class Webhook:
             orjson.dumps(_event(event, brief=curated.brief)),
             b',"context":',
             curated.members,
+            b',"checkpoint":' + head.run.checkpoint if head.run is not None and head.run.checkpoint else b"",
             b',"links":',
             orjson.dumps({"event": links.event, "complete": links.complete, "token": links.token}),
             b"}",

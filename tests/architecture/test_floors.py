@@ -24,7 +24,7 @@ PURE_FACES = {
     "router.plan", "router.explain", "router.pattern", "router.matcher", "router.lint", "router.filters", "router.cesql",
     "router.rules_import", "router.operators", "router.values", "router.rule",
     "curator.calibrate", "curator.curate", "curator.suggest", "curator.tokens", "curator.view", "curator.views",
-    "dispatcher.protocols", "dispatcher.signing",
+    "dispatcher.protocols", "dispatcher.signing", "dispatcher.retry",
 }  # fmt: skip
 BORDERS = {
     "aiokafka": {"eventlog/kafka.py", "eventlog/kafka_group.py", "eventlog/kafka_topics.py", "eventlog/kafka_errors.py"},

@@ -147,8 +147,8 @@ class FakeCurator:
 
 
 class FakeTokens:
-    def mint(self, *, team: str, invocation_id: str, event_id: str, expires_ms: int) -> str:
-        return f"tok-{invocation_id}-{expires_ms}"
+    def mint(self, *, team: str, invocation_id: str, event_id: str, expires_ms: int, attempt: int) -> str:
+        return f"tok-{invocation_id}-{attempt}-{expires_ms}"
 
 
 class World:

@@ -85,8 +85,8 @@ def _check_url(url: str, *, allow_private: bool) -> None:
 
 
 def _check_protocol(spec: AgentSpec) -> None:
-    if spec.protocol != "webhook":
-        raise Invalid(f"there is no protocol `{spec.protocol}`; there are webhook")
+    if spec.protocol not in {"webhook", "pull"}:
+        raise Invalid(f"there is no protocol `{spec.protocol}`; there are webhook and pull")
 
 
 def _explain(
@@ -186,13 +186,14 @@ class World:
         self.now.ms += 1000  # the ring looks again
         return key
 
-    def token(self, plan: Planned, *, who: str = "token", expires_ms: int | None = None) -> str:
+    def token(self, plan: Planned, *, who: str = "token", expires_ms: int | None = None, attempt: int = 1) -> str:
         invocation = plan.invocations[0]
         self.keys[who] = self.tokens.mint(
             team="default",
             invocation_id=invocation.id,
             event_id=plan.event.id,
             expires_ms=expires_ms or self.now.ms + 60_000,
+            attempt=attempt,
         )
         return self.keys[who]
 
@@ -238,6 +239,7 @@ async def a_world(store: Store) -> World:
     bulk = BulkRunner(desk)
     desk = replace(desk, nudge=bulk.nudge)
     tokens = InvocationTokens(vault.derived("invocation token"), now_ms=now)
+    desk = replace(desk, mint=tokens.mint)
     gate = Gate(KeyRing(keys, now_ms=now, monotonic=now.monotonic), tokens)
 
     async def readiness() -> Mapping[str, Any]:

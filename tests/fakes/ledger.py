@@ -9,7 +9,8 @@ from typing import Any
 
 from schemas.errors import StoreUnavailable
 from schemas.invocation import END_STATES, Admitted, Invocation, Order, State
-from schemas.ledger import Head, Held, Lease, Opening, Settlement, Window
+from schemas.ledger import Head, Held, Lease, Opening, OpenRuns, Run, Settlement, Stall, Window
+from schemas.runs import CANCELED, OFFERED
 
 STALE_MS = 60_000  # an attempt of the present epoch whose settlement never came is closed this long after its deadline
 
@@ -28,6 +29,7 @@ class Row:
     opened: dict[int, Opening] = field(default_factory=dict)
     settled: dict[int, str] = field(default_factory=dict)
     digest: tuple[object, ...] = ()
+    run: Run | None = None
 
     @property
     def is_open(self) -> bool:
@@ -60,6 +62,7 @@ class FakeLedger:
         self.calls: list[str] = []
         self.fenced = 0
         self.is_down = False
+        self.wanted: dict[str, int] = {}  # by agent: how much its pollers wait for
 
     # The router's side
 
@@ -151,7 +154,7 @@ class FakeLedger:
         return row.due_ms is not None and row.due_ms <= now_ms
 
     def _head(self, row: Row) -> Head:
-        return Head(row.invocation, row.event, row.attempts, row.tries, row.state, digest=row.digest)
+        return Head(row.invocation, row.event, row.attempts, row.tries, row.state, digest=row.digest, run=row.run)
 
     async def next_in_lane(self, lane: str) -> Head | None:
         await self._begin("next_in_lane")
@@ -200,7 +203,73 @@ class FakeLedger:
         if settlement.disable_subscription:
             self.disabled.add(settlement.disable_subscription)
         self._moved(row, settlement.state, settlement.reason, settlement.due_ms or None)
+        if settlement.run is not None:
+            terms, checkpoint = settlement.run, row.run.checkpoint if row.run else b""
+            fetched = terms.offer is None
+            row.run = Run(settlement.number, settlement.due_ms, terms.ends_ms, fetched, "", checkpoint)
+            row.due_ms = None
         await self.delay()
+        return True
+
+    # Runs
+
+    async def open_runs(self, parts: Sequence[tuple[str, str, int]], *, now_ms: int) -> dict[tuple[str, str, int], OpenRuns]:
+        await self._begin("open_runs")
+        found = {}
+        for key in parts:
+            rows = [
+                row
+                for row in self.rows.values()
+                if (row.invocation.team, row.invocation.agent, row.invocation.shard) == key and row.state is State.ACCEPTED
+            ]
+            ids = frozenset(row.invocation.id for row in rows)
+            waiting = frozenset(row.invocation.id for row in rows if row.reason == OFFERED)
+            found[key] = OpenRuns(ids, waiting, self.wanted.get(key[1], 0))
+        await self.delay()
+        return found
+
+    async def over_runs(self, parts: Sequence[tuple[str, str, int]], *, now_ms: int, limit: int) -> list[Head]:
+        await self._begin("over_runs")
+        found = [
+            self._head(row)
+            for row in self.rows.values()
+            if (row.invocation.team, row.invocation.agent, row.invocation.shard) in parts
+            and row.state is State.ACCEPTED
+            and row.run is not None
+            and row.run.is_over(now_ms)
+        ]
+        await self.delay()
+        return found[:limit]
+
+    async def end_run(self, stall: Stall) -> bool:
+        await self._begin("end_run")
+        row = self.rows[stall.invocation_id]
+        if not self._is_mine(stall.shard, stall.epoch) or row.attempts != stall.number or row.run is None:
+            return False
+        is_over = row.state is State.ACCEPTED and row.run.is_over(stall.at_ms)
+        is_asked = stall.verdict == CANCELED and row.run.signal and row.state in {State.QUEUED, State.WAITING}
+        if not is_over and not is_asked:
+            return False
+        row.tries, row.run = stall.tries, replace(row.run, signal="")
+        row.settled[row.attempts] = stall.verdict
+        self._moved(row, stall.state, stall.reason, stall.due_ms or (None if stall.state is State.WAITING else 0))
+        await self.delay()
+        return True
+
+    def heartbeat(self, invocation_id: str, *, for_ms: int) -> bool:
+        """What an agent does meanwhile: False where its run is of no use any more."""
+        row = self.rows[invocation_id]
+        if row.state is not State.ACCEPTED or row.run is None:
+            return False
+        row.run = replace(row.run, lease_ms=min(self.now_ms() + for_ms, row.run.ends_ms))
+        return True
+
+    def report(self, invocation_id: str, number: int) -> bool:
+        """An agent tells that the run of this attempt is done."""
+        row = self.rows[invocation_id]
+        if row.attempts != number or row.state not in {State.RUNNING, State.ACCEPTED, State.WAITING}:
+            return False
+        self._moved(row, State.DONE, "reported", 0)
         return True
 
     def _moved(self, row: Row, state: State, reason: str, due_ms: int | None) -> None:

@@ -22,6 +22,7 @@ agents:
   good: {url: "${AGENTS_URL}/good", secret: "${AGENT_SECRET}", allow_private: true}
   picky: {url: "${AGENTS_URL}/picky", secret: "${AGENT_SECRET}", allow_private: true}
   runner: {url: "${AGENTS_URL}/runner", secret: "${AGENT_SECRET}", allow_private: true}
+  puller: {protocol: pull}
   gone: {url: "${AGENTS_URL}/gone", secret: "${AGENT_SECRET}", allow_private: true}
 subscriptions:
   bugs:
@@ -70,7 +71,9 @@ def happened(folder: Path) -> Iterator[World]:
             assert running.post(delivery)[0] == 202
         assert running.post(senders.github(6, secret="guessed"))[0] == 401
         until(lambda: running.api("GET", "/v1/counts")[1]["events"] == len(deliveries))
-        until(lambda: _states(running) == {"bugs": {"done"}, "refused": {"buried"}, "runs": {"done"}, "paused": {"waiting"}})
+        until(
+            lambda: _states(running) == {"bugs": {"done"}, "refused": {"buried"}, "runs": {"accepted"}, "paused": {"waiting"}}
+        )
         until(lambda: running.api("GET", "/v1/subscriptions/leavers")[1]["state"] == "disabled")
         until(lambda: running.api("GET", "/v1/sources/github-acme")[1]["refusals"])
         yield _world(running)

@@ -109,4 +109,4 @@ async def test_a_cursor_before_the_end_of_its_log_is_seen(origin: Store):
 
 def test_each_table_is_carried_or_left_behind_on_purpose():
     assert {*CARRIED, *LEFT_BEHIND} == set(metadata.tables.values())
-    assert {table.name for table in LEFT_BEHIND} == {"shards", "owners", "cursors", "deaths", "meta"}
+    assert {table.name for table in LEFT_BEHIND} == {"shards", "owners", "pollers", "cursors", "deaths", "meta"}
