@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
 
@@ -22,6 +23,8 @@ from schemas.event import Event, from_headers
 from schemas.invocation import Admitted, Planned
 from schemas.ledger import Opening
 from schemas.topics import Place, Record
+
+T = TypeVar("T")
 
 _DEATHS_ALLOWED = 3
 _BATCHES_AT_ONCE = 8
@@ -214,7 +217,8 @@ class Router:
         place = Place(str(exc.fields["topic"]), int(exc.fields["partition"] or 0))
         position = int(exc.fields["position"] or 0)
         async with self._runs.setdefault(place, _PlaceRun()).turn:  # the batches before it are admitted first
-            await self._set_aside(Record(*place, position, "", b"", {}, self._now_ms()), reason=exc.detail)
+            with suppress(FencedOut):  # it is past already: then only this reader does not know
+                await self._set_aside(Record(*place, position, "", b"", {}, self._now_ms()), reason=exc.detail)
             reader.seek(place, position + 1)
 
     async def _route(self, batch: Batch, run: _PlaceRun, reader: Reader) -> None:
@@ -238,7 +242,7 @@ class Router:
             self._metrics.duration.observe(perf_counter() - started)
 
     async def _catch_up(self, batch: Batch, reader: Reader) -> None:
-        cursors = await self._admission.cursors(self._log.log_id, [batch.place])
+        cursors = await patiently(partial(self._admission.cursors, self._log.log_id, [batch.place]))
         if batch.is_owned() and batch.place in cursors:
             self._runs.pop(batch.place, None)
             reader.seek(batch.place, cursors[batch.place])
@@ -268,7 +272,8 @@ class Router:
         first = batch.first
         for record in batch.records:
             after = record.position + 1
-            deaths = await self._admission.deaths(self._log.log_id, batch.place, record.position, "planning did not end")
+            died = partial(self._admission.deaths, self._log.log_id, batch.place, record.position)
+            deaths = await patiently(partial(died, "planning did not end"))
             while True:
                 if deaths > _DEATHS_ALLOWED:
                     await self._set_aside(record, reason=f"planning failed {deaths - 1} times")
@@ -276,14 +281,14 @@ class Router:
                 try:
                     planned = await self._plan(record)
                 except Exception as exc:  # noqa: BLE001 - counted; after the last allowed death the record is set aside
-                    deaths = await self._admission.deaths(self._log.log_id, batch.place, record.position, repr(exc)[:500])
+                    deaths = await patiently(partial(died, repr(exc)[:500]))
                     continue
                 await self._admit(batch, [planned], first=first, after=after)
                 break
             first = after
 
     async def _set_aside(self, record: Record, *, reason: str) -> None:
-        await self._admission.set_aside(self._log.log_id, record, reason=reason, now_ms=self._now_ms())
+        await patiently(partial(self._admission.set_aside, self._log.log_id, record, reason=reason, now_ms=self._now_ms()))
         self._metrics.dead.inc()
         self._say("record_set_aside", topic=record.topic, partition=record.partition, position=record.position, reason=reason)
 
@@ -350,6 +355,14 @@ class Nobody:
 
     async def room(self) -> None:
         """There is room."""
+
+
+async def patiently(act: Callable[[], Awaitable[T]]) -> T:
+    """What `act` gives, as soon as the store can do it: its being away is no bug of the one record that is looked at."""
+    async for attempt in AsyncRetrying(retry=retry_if_exception_type(Busy), wait=_PAUSE):
+        with attempt:
+            return await act()
+    raise AssertionError("tenacity either returns or raises")
 
 
 class _PlaceRun:

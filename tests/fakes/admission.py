@@ -34,13 +34,17 @@ class Admissions:
         self.fail_next = 0
         self.lanes: Counter = Counter()
 
-    async def cursors(self, log_id, places):
-        return {place: self.positions[place] for place in places if place in self.positions}
-
-    async def admit(self, log_id, place, *, first, after, plans, now_ms, openings=None):
+    def _may_fail(self):
         if self.fail_next:
             self.fail_next -= 1
             raise StoreUnavailable
+
+    async def cursors(self, log_id, places):
+        self._may_fail()
+        return {place: self.positions[place] for place in places if place in self.positions}
+
+    async def admit(self, log_id, place, *, first, after, plans, now_ms, openings=None):
+        self._may_fail()
         if self.positions.get(place, first) != first:
             raise FencedOut
         self.positions[place] = after
@@ -56,10 +60,12 @@ class Admissions:
         return found
 
     async def deaths(self, log_id, place, position, reason):
+        self._may_fail()
         self.died[place, position] += 1
         return self.died[place, position]
 
     async def set_aside(self, log_id, record, *, reason, now_ms):
+        self._may_fail()
         self.aside.append((record.position, reason))
         self.positions[_place(record)] = record.position + 1
 

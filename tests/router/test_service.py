@@ -148,6 +148,19 @@ async def test_a_record_that_cannot_be_read_is_set_aside_and_the_rest_goes_on():
     assert house.counted("dead") == 1
 
 
+async def test_a_store_that_is_away_while_records_are_tried_alone_is_waited_for():
+    async with running(House()) as house:
+        await house.log.append([draft(event(1))])
+        await house.until(lambda: len(house.handed) == 1)
+        for number in (2, 3, 4):
+            house.store.fail_next = number  # the first store call of each, then the next ones too
+            await house.log.append([Draft(TOPIC, "k", b"?", {"ce_nbwire": "99"}), draft(event(number))])
+            await house.until(lambda number=number: len(house.handed) == number)
+
+    assert [item.data["n"] for item in house.handed] == [1, 2, 3, 4]
+    assert len(house.store.aside) == 3
+
+
 async def test_a_record_that_killed_the_process_three_times_is_not_tried_again():
     house = House()
     await house.log.start()
