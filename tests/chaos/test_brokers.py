@@ -65,15 +65,17 @@ async def test_a_leader_that_dies_before_its_followers_have_the_records_loses_no
     """
 
     async def opened(name: str, **options) -> Scene:
-        return await stack.enter_async_context(scene(tmp_path / name, trio, postgres, counts=TWO, keys=8, **options))
+        made = scene(tmp_path / name, trio, postgres, counts=TWO, keys=8, is_idle=True, **options)
+        return await stack.enter_async_context(made)
 
     async with AsyncExitStack() as stack:
-        good = await opened("good", env=REPLICATED, is_idle=True)
+        good = await opened("good", env=REPLICATED)
         await stack.enter_async_context(bad_agents(good.system))
-        good.start_load()
-        await good.still_flows()
         alone = await opened("acks_one", env=REPLICATED, launcher=launcher_of("acks_one"))
         kept = await opened("producer_kept", env=SINGLE, launcher=launcher_of("producer_kept"))
+        for each in (good, alone, kept):
+            each.start_load()
+            await each.still_flows()
         await change_leader_behind_its_followers(good, alone, kept)
         await judged(good)
         await expect(good.system, attempts_told(*(member.log for member in good.system.roles_running)))
