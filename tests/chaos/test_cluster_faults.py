@@ -103,12 +103,12 @@ async def bad_network(found: Scene, fault: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 async def test_many_kills_of_each_role(tmp_path: Path, broker, postgres):
-    async with scene(tmp_path, broker, postgres, repeats=1) as found:
+    async with scene(tmp_path, broker, postgres, keys=8) as found:
         for number in range(1, MANY_KILLS + 1):
             await found.kill_everyone(1)
             print(f"{number} kills of each role, {found.count()} taken and called, refused {found.driver.refused}", flush=True)
-            if number % 5 == 2:
-                await found.change_subscriptions()
+        await found.change_subscriptions()
+        await found.still_flows()
         verdict = await judged(found)
         print(f"{MANY_KILLS} kills of each role: {verdict.figures}")
 
