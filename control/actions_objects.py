@@ -37,6 +37,7 @@ async def apply_document(desk: Desk, caller: Caller, *, query: ApplyQuery, body:
         sources=document.sources,
         agents=document.agents,
         subscriptions=document.subscriptions,
+        quota=document.quota,
         prune=query.prune,
         cancel=query.cancel,
     )
@@ -77,7 +78,7 @@ async def put_source(desk: Desk, caller: Caller, *, name: str, query: PutQuery, 
     spec = read_spec("sources", name, body, checks=desk.checks)
     assert isinstance(spec, SourceSpec)
     wish = Wish(team=caller.team, managed_by=API, sources={name: spec}, force=query.force)
-    return (await _wished(desk, caller, wish, act="sources.put", dry_run=query.dry_run)).as_json()
+    return (await wished(desk, caller, wish, act="sources.put", dry_run=query.dry_run)).as_json()
 
 
 async def delete_source(desk: Desk, caller: Caller, *, name: str, query: DeleteQuery) -> dict[str, Any]:
@@ -105,7 +106,7 @@ async def put_agent(desk: Desk, caller: Caller, *, name: str, query: PutQuery, b
     spec = read_spec("agents", name, body, checks=desk.checks)
     assert isinstance(spec, AgentSpec)
     wish = Wish(team=caller.team, managed_by=API, agents={name: spec}, force=query.force)
-    return (await _wished(desk, caller, wish, act="agents.put", dry_run=query.dry_run)).as_json()
+    return (await wished(desk, caller, wish, act="agents.put", dry_run=query.dry_run)).as_json()
 
 
 async def delete_agent(desk: Desk, caller: Caller, *, name: str, query: DeleteQuery) -> dict[str, Any]:
@@ -166,17 +167,18 @@ async def enable_subscription(desk: Desk, caller: Caller, *, name: str) -> dict[
 
 async def _deleted(desk: Desk, caller: Caller, kind: str, name: str, query: DeleteQuery) -> dict[str, Any]:
     wish = Wish(team=caller.team, managed_by=API, drop=frozenset({(kind, name)}), force=query.force, cancel=query.cancel)
-    return (await _wished(desk, caller, wish, act=f"{kind}s.delete", dry_run=query.dry_run)).as_json()
+    return (await wished(desk, caller, wish, act=f"{kind}s.delete", dry_run=query.dry_run)).as_json()
 
 
-async def _wished(desk: Desk, caller: Caller, wish: Wish, *, act: str, dry_run: bool) -> Plan:
+async def wished(desk: Desk, caller: Caller, wish: Wish, *, act: str, dry_run: bool) -> Plan:
+    """Make the store as wished, in the caller's name."""
     await demand_makeable(desk, caller.team, wish.subscriptions, are_whole=act == "apply")
     return await desk.applier.apply(wish, actor=caller.name, act=act, now_ms=desk.now_ms(), dry_run=dry_run)
 
 
 async def _advised(desk: Desk, caller: Caller, wish: Wish, *, act: str, dry_run: bool) -> dict[str, Any]:
     """The plan, with what is probably not meant in the subscriptions that it makes or changes."""
-    plan = await _wished(desk, caller, wish, act=act, dry_run=dry_run)
+    plan = await wished(desk, caller, wish, act=act, dry_run=dry_run)
     changed = {change.name for change in plan.changes if change.action in _WRITTEN}
     rules = {name: spec for name, spec in wish.subscriptions.items() if name in changed}
     return {**plan.as_json(), "warnings": await advice_on(desk, caller.team, rules)}

@@ -66,3 +66,12 @@ class UnblockedLanes(Answer):
     count: int
     how: str
     dry_run: bool
+
+
+class Quota(Answer):
+    """A team's quota, how much of the present span is given out, and when the next begins; all null: there is none."""
+
+    attempts: int | None
+    per: float | None
+    taken: int | None
+    span_ends_in_s: float | None

@@ -15,6 +15,7 @@ from control.cli_keys import keys
 from control.cli_lanes import lanes
 from control.cli_objects import agents, apply, sources, subscriptions
 from control.cli_providers import providers
+from control.cli_quota import quota
 from control.cli_send import send
 from control.cli_try import curate, match
 from control.cli_work import invocations, redrive, replay
@@ -46,6 +47,7 @@ app.command(rich_help_panel=TRY)(curate)
 app.command(rich_help_panel=TRY)(send)
 app.command("import-rules", rich_help_panel=TRY)(import_rules)
 app.add_typer(invocations, name="invocations", rich_help_panel=WORK)
+app.add_typer(quota, name="quota", rich_help_panel=CONFIGURED)
 app.add_typer(lanes, name="lanes", rich_help_panel=WORK)
 app.command(rich_help_panel=WORK)(redrive)
 app.command(rich_help_panel=WORK)(replay)

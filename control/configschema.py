@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.config import AgentSpec, Name, SourceSpec, SubscriptionSpec
+from schemas.config import AgentSpec, Name, QuotaSpec, SourceSpec, SubscriptionSpec
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -23,6 +23,7 @@ class _File(BaseModel):
     subscriptions: dict[Name, SubscriptionSpec] = Field(
         default_factory=dict, description="which events wake which agent, by name"
     )
+    quota: QuotaSpec | None = Field(default=None, description="how many attempts all agents of the team may make in a span")
 
 
 def config_schema() -> dict[str, Any]:

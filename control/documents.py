@@ -14,11 +14,12 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from control.problems import Flaw, Flawed
-from schemas.config import AgentSpec, ContextSpec, LookupSpec, SourceSpec, Spec, SubscriptionSpec, is_name
+from schemas.config import AgentSpec, ContextSpec, LookupSpec, QuotaSpec, SourceSpec, Spec, SubscriptionSpec, is_name
 from schemas.errors import AddressRefused, Invalid, NightbellError
 
 DOCUMENT_VERSION = 1
 SECTIONS: dict[str, type[Spec]] = {"sources": SourceSpec, "agents": AgentSpec, "subscriptions": SubscriptionSpec}
+QUOTA = "quota"  # of the team that the document is applied to; the one part that is no section of names
 SIGNING_PREFIX, LEAST_SIGNING_BYTES = "whsec_", 16
 _NAME_RULE = "a name is lower-case letters, digits, _ and -, begins with a letter or digit, and has at most 63 characters"
 _BRACES = re.compile(r"\{[^{}]*\}")
@@ -59,6 +60,7 @@ class Document:
     sources: Mapping[str, SourceSpec] = field(default_factory=dict)
     agents: Mapping[str, AgentSpec] = field(default_factory=dict)
     subscriptions: Mapping[str, SubscriptionSpec] = field(default_factory=dict)
+    quota: QuotaSpec | None = None
 
 
 def read_document(raw: object, *, checks: Checks) -> Document:
@@ -68,17 +70,28 @@ def read_document(raw: object, *, checks: Checks) -> Document:
         raise Flawed([Flaw("", "the document is a mapping: version, sources, agents, subscriptions")])
     flaws += _odd_sections(raw)
     found = {section: dict(_read_section(section, raw.get(section), checks=checks, flaws=flaws)) for section in SECTIONS}
+    quota = None
+    if raw.get(QUOTA) is not None:
+        try:
+            quota = _parsed(QuotaSpec, raw[QUOTA], within=pointer(QUOTA))
+        except Flawed as exc:
+            flaws += exc.flaws
     if flaws:
         raise Flawed(flaws)
-    return Document(**found)
+    return Document(**found, quota=quota)
+
+
+def read_quota(raw: object) -> QuotaSpec:
+    """A team's quota.  Raises `Flawed`."""
+    return _parsed(QuotaSpec, raw, within="")
 
 
 def _odd_sections(raw: Mapping[Any, Any]) -> Iterator[Flaw]:
     if raw.get("version") != DOCUMENT_VERSION:
         yield Flaw("/version", f"write `version: {DOCUMENT_VERSION}`" if "version" not in raw else "this build reads version 1")
     for name in raw:
-        if name != "version" and name not in SECTIONS:
-            yield Flaw(pointer(name), f"there is no section `{name}`{_nearest(str(name), [*SECTIONS, 'version'])}")
+        if name not in {"version", QUOTA} and name not in SECTIONS:
+            yield Flaw(pointer(name), f"there is no section `{name}`{_nearest(str(name), [*SECTIONS, QUOTA, 'version'])}")
 
 
 def _read_section(section: str, raw: object, *, checks: Checks, flaws: list[Flaw]) -> Iterator[tuple[str, Any]]:
@@ -312,3 +325,4 @@ class DocumentShape(Spec):
     sources: dict[str, SourceSpec] | None = None
     agents: dict[str, AgentSpec] | None = None
     subscriptions: dict[str, SubscriptionSpec] | None = None
+    quota: QuotaSpec | None = None

@@ -13,13 +13,14 @@ from control import actions_events as events
 from control import actions_keys as keys
 from control import actions_lanes as lanes
 from control import actions_objects as objects
+from control import actions_quota as quotas
 from control import actions_work as work
 from control import answers, answers_contexts, asked, asked_contexts, asked_lanes, callbacks, pulls
 from control.auth import Caller, Role
 from control.desk import Desk
 from control.documents import DocumentShape, flaws_of
 from control.problems import Flaw, Flawed
-from schemas.config import AgentSpec, SourceSpec, SubscriptionSpec
+from schemas.config import AgentSpec, QuotaSpec, SourceSpec, SubscriptionSpec
 from schemas.errors import Invalid, NotAllowed, NotFound
 
 Act = Callable[..., Awaitable[Any]]
@@ -132,6 +133,9 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", f"{_INV}/cancel", work.cancel, _O, answers.Moved, query=asked.CancelQuery),
     Route("POST", f"{_INV}/resolve", work.resolve, _O, answers.Resolved, body=asked.ResolveBody),
     Route("POST", f"{_INV}/skip", lanes.skip, _O, answers.Moved, query=asked.DryRunQuery),
+    Route("GET", "/v1/quota", quotas.show_quota, _V, asked_lanes.Quota),
+    Route("PUT", "/v1/quota", quotas.put_quota, _O, answers.Plan, query=asked.ApplyQuery, body=QuotaSpec, is_raw=True),
+    Route("DELETE", "/v1/quota", quotas.delete_quota, _O, answers.Plan, query=asked.ApplyQuery),
     Route("GET", "/v1/lanes", lanes.list_lanes, _V, asked_lanes.Lanes, query=asked_lanes.LaneQuery),
     Route("POST", "/v1/lanes/unblock", lanes.unblock, _O, asked_lanes.UnblockedLanes, body=asked_lanes.UnblockBody),
     Route("POST", "/v1/redrives", work.create_redrives, _O, answers.Progress, body=asked.RedrivesBody, status=202),

@@ -11,7 +11,7 @@ from dispatcher.ports import Asked, Roster
 from dispatcher.protocols import PROTOCOLS
 from dispatcher.protocols.base import AgentProtocol, Target
 from dispatcher.signing import Signer
-from schemas.config import AgentConfig, SubscriptionConfig, SubscriptionState, SupervisionSpec
+from schemas.config import AgentConfig, QuotaSpec, SubscriptionConfig, SubscriptionState, SupervisionSpec
 from schemas.errors import BadSetting
 from schemas.ids import shards_of
 
@@ -32,6 +32,7 @@ class Setting:
     problem: str = ""
     supervision: SupervisionSpec | None = None  # None: a 202 is the end, nobody watches its runs
     is_pull: bool = False
+    quota: QuotaSpec | None = None  # its team's
     part_of: str = ""  # the agent, where this is one of its parts
     part: int = 0
     parts: int = 1
@@ -138,4 +139,5 @@ def setting_of(agent: AgentConfig, *, user_agent: str) -> Setting:
         problem,
         spec.supervision if spec.is_pull or spec.supervision.accepted == "supervise" else None,
         spec.is_pull,
+        agent.quota,
     )

@@ -15,6 +15,7 @@ from dispatcher.feed import Feed
 from dispatcher.flow import Bucket, expires_at_ms, share, starts_at_ms
 from dispatcher.lanes import AgentKey, Picture
 from dispatcher.limits import Claim, Turns, claims_of, reason_of
+from dispatcher.quotas import Quotas
 from dispatcher.retry import blocks
 from schemas.config import SubscriptionConfig
 from schemas.errors import Busy
@@ -44,10 +45,11 @@ class Entry:
         let_go: Callable[[Agent, Head], None],
         go_on: Callable[[Agent, Head], Awaitable[None]],
         release: Release,
+        quotas: Quotas,
     ) -> None:
         self._picture, self._feed = picture, feed
         self._ledger, self._tenure, self._clock = desk.ledger, desk.tenure, desk.clock
-        self._let_go, self._go_on, self._release = let_go, go_on, release
+        self._let_go, self._go_on, self._release, self._quotas = let_go, go_on, release, quotas
         self._changed: dict[
             AgentKey, set[tuple[str, str]]
         ] = {}  # what waits for reasons that are no more: reason, subscription
@@ -60,8 +62,7 @@ class Entry:
             return None
         if not await self._is_due(agent, head, subscription, epoch):
             agent.stand(breaker.abandoned(agent.standing))  # a probe that did not come about
-            if agent.bucket is not None:
-                agent.bucket.give_back()
+            self._give_back(agent)
             return None
         return await self._entered(agent, head, subscription, epoch)
 
@@ -192,9 +193,15 @@ class Entry:
 
     async def _stay_out(self, agent: Agent, head: Head, epoch: int, reason: str, due_ms: int) -> None:
         agent.stand(breaker.abandoned(agent.standing))
+        self._give_back(agent)
+        await self._park(agent, head, epoch, reason, due_ms)
+
+    def _give_back(self, agent: Agent) -> None:
+        """What counts attempts does not count this one."""
         if agent.bucket is not None:
             agent.bucket.give_back()
-        await self._park(agent, head, epoch, reason, due_ms)
+        if agent.setting.quota is not None:
+            self._quotas.give_back(agent)
 
     async def _park(self, agent: Agent, head: Head, epoch: int, reason: str, due_ms: int) -> None:
         await self._ledger.park(head, epoch=epoch, reason=reason, due_ms=due_ms)

@@ -61,7 +61,13 @@ class HeadStart:
         if agent is None or subscription is None or not _begins_at_once(subscription):
             return None
         queue = agent.queue
-        if queue.ready or queue.dropped or agent.bucket is not None or invocation.lane in queue.lanes:
+        if (
+            queue.ready
+            or queue.dropped
+            or agent.bucket is not None
+            or agent.setting.quota is not None
+            or invocation.lane in queue.lanes
+        ):
             return None
         if invocation.id in self._held or not agent.is_open_for_work or not self._workers.is_free:
             return None

@@ -10,7 +10,7 @@ from schemas.context import NO_ENVELOPE, Envelope
 from schemas.context import Curated as Curated  # noqa: PLC0414 - part of this contract
 from schemas.event import Event
 from schemas.invocation import State
-from schemas.ledger import Head, Held, Lease, Opening, OpenRuns, Settlement, Stall, Window
+from schemas.ledger import Block, Head, Held, Lease, Opening, OpenRuns, Settlement, Stall, Window
 
 RunsOf = tuple[str, str, int]  # team, agent, shard
 Asked = tuple[str, str] | tuple[str, str, int]  # team and agent; with a shard, that part of an agent alone
@@ -58,6 +58,10 @@ class Ledger(Protocol):
 
         What is due already waits for capacity or runs: it would make the caller ask in a circle.
         """
+        ...
+
+    async def lease_quota(self, team: str, *, wanted: int) -> Block:
+        """A block of the team's quota, of at most so many attempts; none granted: it is used up until the block ends."""
         ...
 
     async def open(self, opening: Opening) -> bool:

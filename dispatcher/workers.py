@@ -15,6 +15,7 @@ from dispatcher.feed import Feed, Pace
 from dispatcher.lanes import AgentKey, Picture
 from dispatcher.metrics import DispatchMetrics
 from dispatcher.protocols.base import MISCONFIGURED, is_success
+from dispatcher.quotas import Quotas
 from dispatcher.retry import Block, Bury, Delivered, Hold, RetryAt, Supervise, blocks, retry_after_ms
 from dispatcher.runs import Supervision
 from dispatcher.standings import is_news, keep_standing
@@ -52,7 +53,10 @@ class Workers:
             runs=self.runs,
             pace=pace,
         )
-        self.entry = Entry(desk, picture, self.feed, let_go=self._let_go, go_on=self._go_on, release=self.release)
+        self.quotas = Quotas(desk.ledger, desk.clock, start=self.start)
+        self.entry = Entry(
+            desk, picture, self.feed, let_go=self._let_go, go_on=self._go_on, release=self.release, quotas=self.quotas
+        )
         self.book = Book()
         self.disabled: set[str] = set()  # by a 410, until the book says so too
         self.book_called = asyncio.Event()
@@ -70,6 +74,7 @@ class Workers:
     def end(self) -> None:
         """Start none any more."""
         self.is_stopping = True
+        self.quotas.stop()
         self.eased.set()
 
     def _go_on_with(self, agent: Agent) -> None:
@@ -129,6 +134,11 @@ class Workers:
                 self._start_later(agent, wait_s)
                 return None
             agent.bucket.take(now_s)
+        quota = agent.setting.quota
+        if quota is not None and not self.quotas.take(agent, quota):
+            if agent.bucket is not None:
+                agent.bucket.give_back()
+            return None
         return self._picture.take(agent.queue)
 
     def _start_later(self, agent: Agent, wait_s: float) -> None:

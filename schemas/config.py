@@ -100,6 +100,13 @@ class AgentSpec(Spec):
         return self
 
 
+class QuotaSpec(Spec):
+    """How many attempts all agents of a team may make together in each span of time."""
+
+    attempts: int = Field(ge=1, le=1_000_000_000)
+    per: Span = Field(gt=0, le=31 * 86_400)
+
+
 class RetryPolicy(Spec):
     """How often, how long and how fast an invocation is tried again.  Spans are seconds."""
 
@@ -317,6 +324,7 @@ class AgentConfig:
     shard: int
     spec: AgentSpec
     secrets: tuple[str, ...]
+    quota: QuotaSpec | None = None  # its team's
 
 
 @dataclass(frozen=True, slots=True)

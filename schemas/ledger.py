@@ -190,6 +190,14 @@ class OpenRuns:
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """A part of a team's quota that a process may use up until it ends, `ends_in_ms` after it was asked for."""
+
+    granted: int
+    ends_in_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """A line of the outbox: what is published on the outcomes topic when an invocation ends."""
 

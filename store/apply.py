@@ -23,13 +23,14 @@ from store.decide import (
 )
 from store.engine import Engine, Script
 from store.parts import gathered_in
+from store.quotas import QUOTA, decide_quota
 from store.sources import source_rows
 from store.subscriptions import SubscriptionRow, subscription_rows
 from store.tables import ROSTER, SOURCES
 from store.vault import Vault
 from store.versions import raised
 
-_COUNTER = {SOURCE: SOURCES, AGENT: ROSTER, SUBSCRIPTION: ROSTER}
+_COUNTER = {SOURCE: SOURCES, AGENT: ROSTER, SUBSCRIPTION: ROSTER, QUOTA: ROSTER}
 _LONGEST_DETAIL = 2000
 CANCELED = "its subscription was deleted"
 
@@ -96,6 +97,7 @@ def _decided(wish: Wish, at: Circumstances) -> Script[list[Decision]]:
         *decide_sources(wish, sources, at),
         *decide_agents(wish, agents, at, needed_by={agent: name for name, agent in left.items()}, busy=busy),
         *decided,
+        *(yield from decide_quota(wish)),
     ]
     _demand_agents(wish, known={*agents, *wish.agents})
     return decisions

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from schemas.config import AgentSpec, SourceSpec, SubscriptionSpec, SubscriptionState
+from schemas.config import AgentSpec, QuotaSpec, SourceSpec, SubscriptionSpec, SubscriptionState
 from schemas.errors import Conflict, NotFound, SecretsUnavailable
 from schemas.ids import random_id, shard_of
 from store import agents as agent_store
@@ -35,6 +35,7 @@ class Wish:
     agents: Mapping[str, AgentSpec] = field(default_factory=dict)
     subscriptions: Mapping[str, SubscriptionSpec] = field(default_factory=dict)
     drop: frozenset[tuple[str, str]] = frozenset()  # (kind, name)
+    quota: QuotaSpec | None = None  # of the team; None: as it is
     prune: bool = False
     force: bool = False
     cancel: bool = False

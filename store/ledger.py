@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import TypeAlias
 
 from schemas.invocation import State
-from schemas.ledger import Head, Held, Lease, Opening, OpenRuns, Settlement, Stall, Window
+from schemas.ledger import Block, Head, Held, Lease, Opening, OpenRuns, Settlement, Stall, Window
 from store import shards
 from store.engine import Engine, Script, fetch
 from store.flowing import gathered
@@ -14,6 +14,7 @@ from store.gather import Gathering
 from store.heads import NEXT_DUE, NEXT_OF_PART, due_heads, heads_of
 from store.mending import closed_stale
 from store.moves import Move, move_of, moved, opened
+from store.quotas import leased
 from store.releases import Waiters, let_in, released, superseded
 from store.runs import RunsOf, open_runs, over_runs, run_over
 from store.standings import held_agents, standing_kept
@@ -50,6 +51,10 @@ class Ledger:
     async def keep_held(self, held: Held, *, epoch: int, now_ms: int) -> bool:
         """Remember how an agent stands, for whoever owns it next."""
         return await self._engine.write(lambda: standing_kept(held, epoch=epoch, now_ms=now_ms))
+
+    async def lease_quota(self, team: str, *, wanted: int) -> Block:
+        """A block of the team's quota, of at most so many attempts; none granted: it is used up until the block ends."""
+        return await self._engine.write(lambda: leased(team, wanted))
 
     # --- what there is to do ---
 

@@ -9,6 +9,7 @@ from schemas.config import AgentConfig, SubscriptionConfig
 from store.agents import agent_configs, all_agent_rows
 from store.engine import Engine
 from store.parts import spread_agents
+from store.quotas import all_quotas
 from store.subscriptions import all_subscription_rows
 from store.tables import ROSTER
 from store.vault import Vault
@@ -28,7 +29,9 @@ class Roster:
     async def agents(self) -> list[AgentConfig]:
         """All agents of all teams, secrets in the clear."""
         rows = await self._engine.read(all_agent_rows)
-        return agent_configs(rows, self._vault, now_ms=self._now_ms())
+        found = agent_configs(rows, self._vault, now_ms=self._now_ms())
+        quotas = await all_quotas(self._engine)
+        return [replace(agent, quota=quotas.get(agent.team)) for agent in found] if quotas else found
 
     async def subscriptions(self) -> list[SubscriptionConfig]:
         """All subscriptions of all teams, draining ones included."""

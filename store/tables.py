@@ -494,6 +494,18 @@ shards = Table(
 # Who asks for shards, so that a fair share can be reckoned before the newcomer holds any.
 owners = Table("owners", metadata, _text("id", key=True), _number("lease_ms"), sqlite_with_rowid=False)
 
+# How many attempts a team may make in each span, and how many of the present span are given out to dispatchers.
+quotas = Table(
+    "quotas",
+    metadata,
+    _text("team", key=True),
+    _number("attempts"),
+    _number("per_ms"),
+    _number("span_ms"),  # when the present span began, by the database's clock
+    _number("taken"),
+    sqlite_with_rowid=False,
+)
+
 outbox = Table("outbox", metadata, _seq(), _text("key"), _text("body"), sqlite_autoincrement=True)
 
 # --- the rest ----------------------------------------------------------------------------------------------------------------

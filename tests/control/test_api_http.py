@@ -87,6 +87,7 @@ def _body(path: str, method: str, event_id: str) -> Any:
         "/v1/facts": {"thing": "default/gh/1", "name": "tier", "value": {"plan": "gold"}},
         "/v1/secrets/{name}": {"value": CANARIES[0]},
         "/v1/keys": {"name": "made", "role": "viewer"},
+        "/v1/quota": {"attempts": 100, "per": "1m"},
         "/v1/lanes/unblock": {"how": "skip", "dry_run": True},
         "/v1/redrives": {"dry_run": True},
         "/v1/replays": {"dry_run": True},

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from schemas.config import QuotaSpec
 from schemas.event import Event
 from schemas.invocation import Admitted, Flow, State, Wait
 from tests.dispatcher.world import Heard, Running, Said, World, until
@@ -342,3 +343,54 @@ def test_a_probe_that_finds_no_place_leaves_its_agent_to_be_probed_again(world: 
     run_virtually(main(), world.clock)
 
     assert {state for state, _ in states(world)} == {"done"}
+
+
+# --- a team's quota
+
+
+def test_a_team_makes_no_more_attempts_in_a_span_than_its_quota_however_many_serve_it() -> None:
+    world = World(lease_ms=3_000)
+
+    async def main() -> None:
+        world.ledger.quotas["default"] = (10, 60_000)
+        world.roster.quota = QuotaSpec(attempts=10, per=60)
+        for name in "abcdefgh":
+            world.roster.agent(name)
+            world.roster.subscription(f"to-{name}", name)
+        async with Running(world.dispatcher("first")), Running(world.dispatcher("second")):
+            await asyncio.sleep(5)
+            for number in range(40):
+                admit(world, f"to-{'abcdefgh'[number % 8]}", f"k{number}")
+            await until(lambda: ended(world), within_s=600)
+
+    run_virtually(main(), world.clock)
+
+    spans: dict[int, int] = {}
+    for row in world.ledger.rows.values():
+        (opening,) = row.opened.values()
+        spans[opening.started_ms // 60_000] = spans.get(opening.started_ms // 60_000, 0) + 1
+    assert sum(spans.values()) == 40
+    assert max(spans.values()) == 10
+    assert len(spans) <= 5
+
+
+def test_a_team_without_a_quota_any_more_goes_on() -> None:
+    world = World()
+
+    async def main() -> None:
+        world.ledger.quotas["default"] = (2, 60_000)
+        world.roster.quota = QuotaSpec(attempts=2, per=60)
+        world.roster.agent("a")
+        world.roster.subscription("s", "a")
+        for number in range(10):
+            admit(world, "s", f"k{number}")
+        async with Running(world.dispatcher()):
+            await until(lambda: len(world.caller.heard) == 2)
+            del world.ledger.quotas["default"]
+            world.roster.quota = None
+            world.roster.agent("a")
+            await until(lambda: ended(world), within_s=70)
+
+    run_virtually(main(), world.clock)
+
+    assert len(world.caller.heard) == 10

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from dispatcher.metrics import DispatchMetrics
 from dispatcher.ports import Curated
 from dispatcher.service import Dispatcher, DispatcherConfig
-from schemas.config import AgentConfig, AgentSpec, SubscriptionConfig, SubscriptionSpec, SubscriptionState
+from schemas.config import AgentConfig, AgentSpec, QuotaSpec, SubscriptionConfig, SubscriptionSpec, SubscriptionState
 from schemas.context import NO_ENVELOPE, Envelope
 from schemas.event import Event
 from schemas.ids import event_id, invocation_id, shard_of
@@ -90,6 +90,7 @@ class FakeCaller:
 class FakeRoster:
     def __init__(self) -> None:
         self.number = 1
+        self.quota: QuotaSpec | None = None
         self.agents_now: dict[str, AgentConfig] = {}
         self.subscriptions_now: dict[str, SubscriptionConfig] = {}
 
@@ -104,7 +105,9 @@ class FakeRoster:
 
     def agent(self, name: str, **spec: Any) -> None:
         made = AgentSpec(url=f"http://agents.test/{name}", allow_private=True, **spec)
-        self.agents_now[name] = AgentConfig("default", name, f"uid-{name}", shard_of("default", name), made, (SECRET,))
+        self.agents_now[name] = AgentConfig(
+            "default", name, f"uid-{name}", shard_of("default", name), made, (SECRET,), self.quota
+        )
         self.number += 1
 
     def subscription(self, name: str, agent: str, *, order: Order = Order.STRICT, **spec: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from schemas.errors import StoreUnavailable
 from schemas.invocation import END_STATES, Admitted, Invocation, Order, State
-from schemas.ledger import Head, Held, Lease, Opening, OpenRuns, Run, Settlement, Stall, Window
+from schemas.ledger import Block, Head, Held, Lease, Opening, OpenRuns, Run, Settlement, Stall, Window
 from schemas.runs import CANCELED, OFFERED
 
 STALE_MS = 60_000  # an attempt of the present epoch whose settlement never came is closed this long after its deadline
@@ -58,11 +58,24 @@ class FakeLedger:
         self.members: dict[str, int] = {}
         self.outbox: list[tuple[str, State]] = []
         self.disabled: set[str] = set()
+        self.quotas: dict[str, tuple[int, int]] = {}  # attempts, and the span in ms
+        self.taken: dict[tuple[str, int], int] = {}
         self.held: dict[tuple[str, str], Held] = {}
         self.calls: list[str] = []
         self.fenced = 0
         self.is_down = False
         self.wanted: dict[str, int] = {}  # by agent: how much its pollers wait for
+
+    async def lease_quota(self, team: str, *, wanted: int) -> Block:
+        await self._begin("lease_quota")
+        if team not in self.quotas:
+            return Block(1 << 30, 1_000)
+        attempts, per_ms = self.quotas[team]
+        now = self.now_ms()
+        span = (team, now - now % per_ms)
+        granted = max(0, min(wanted, attempts - self.taken.get(span, 0)))
+        self.taken[span] = self.taken.get(span, 0) + granted
+        return Block(granted, span[1] + per_ms - now)
 
     # The router's side
 

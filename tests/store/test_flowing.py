@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import orjson
 import pytest
 from sqlalchemy import select
 
+from schemas.config import QuotaSpec
 from schemas.ids import shard_of, shards_of
 from schemas.invocation import Flow, Invocation, State, Wait
 from schemas.ledger import Head, Window
+from store.apply import Applier
 from store.conservation import gaps
+from store.decide import Wish
 from store.digests import notes_of
 from store.engine import Engine
 from store.folding import folds_of
 from store.lanes import lane_page
+from store.ledger import Ledger
 from store.outbox import Outbox
 from store.parts import gathered_in
+from store.quotas import standing_of
 from store.redress import Redress
 from store.retention import Keep, Retention
 from store.tables import flows, invocations, lanes, marks
+from store.vault import Vault
 from tests.store.plans import LOG, NOW, PLACE, a_plan, a_settlement, an_opening, ids
 from tests.store.test_ledger import TRIAGE, Desk
 
@@ -409,3 +416,42 @@ async def test_lanes_on_a_shard_that_is_no_longer_its_agents_are_given_to_one_th
     ((shard,),) = await desk.rows(select(lanes.c.shard))
     assert shard in shards_of(*TRIAGE, 2)
     assert await desk.rows(select(invocations.c.shard)) == [(shard,)]
+
+
+# --- quotas of teams
+
+
+async def test_a_quota_is_given_out_in_blocks_and_never_more_than_it_in_a_span(engine: Engine) -> None:
+    vault = Vault([bytes(32)])
+    applier = Applier(engine, vault, Redress(engine))
+    wish = Wish(team="default", managed_by="api", quota=QuotaSpec(attempts=10, per=86_400))
+    ledger = Ledger(engine)
+
+    made = await applier.apply(wish, actor="me", act="quota.put", now_ms=NOW)
+    again = await applier.apply(wish, actor="me", act="quota.put", now_ms=NOW)
+    blocks = await asyncio.gather(*(ledger.lease_quota("default", wanted=4) for _ in range(5)))
+    other = await ledger.lease_quota("another", wanted=4)
+
+    assert [plan.changes[0].action.value for plan in (made, again)] == ["create", "unchanged"]
+    assert sorted(block.granted for block in blocks) == [0, 0, 2, 4, 4]
+    assert all(0 < block.ends_in_ms <= 86_400_000 for block in blocks)
+    assert other.granted > 4
+    found = await standing_of(engine, "default")
+    assert found is not None
+    assert (found.spec.attempts, found.taken) == (10, 10)
+
+
+async def test_a_new_span_gives_out_the_whole_quota_again(engine: Engine) -> None:
+    applier = Applier(engine, Vault([bytes(32)]), Redress(engine))
+    wish = Wish(team="default", managed_by="api", quota=QuotaSpec(attempts=3, per=0.3))
+    await applier.apply(wish, actor="me", act="quota.put", now_ms=NOW)
+    ledger = Ledger(engine)
+
+    granted = 0
+    for _ in range(2):
+        block = await ledger.lease_quota("default", wanted=3)
+        granted += block.granted
+        await asyncio.sleep(block.ends_in_ms / 1000 + 0.01)
+    last = await ledger.lease_quota("default", wanted=5)
+
+    assert (granted, last.granted) == (6, 3)
