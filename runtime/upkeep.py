@@ -12,6 +12,7 @@ from runtime.clock import now_ms
 from schemas.errors import NightbellError
 from store.conservation import gaps
 from store.engine import Engine
+from store.lanes import blocked_lanes
 from store.parts import gathered_strays
 from store.retention import Retention
 from store.upkeep import sweep
@@ -49,7 +50,12 @@ def conservation_gauge(registry: CollectorRegistry = REGISTRY) -> Gauge:
     return Gauge("nightbell_conservation_gap", "Invocations that went missing at a stage", ["stage"], registry=registry)
 
 
-async def tend_store(engine: Engine, vault: Vault, gap: Gauge) -> None:
+def blocked_gauge(registry: CollectorRegistry = REGISTRY) -> Gauge:
+    """The other gauge that `tend_store` sets."""
+    return Gauge("nightbell_dispatch_blocked_keys", "Keys that wait for an operator after a burial.", registry=registry)
+
+
+async def tend_store(engine: Engine, vault: Vault, gap: Gauge, blocked: Gauge) -> None:
     """Each minute, until cancelled: end rotated secrets, drop deleted subscriptions that are empty, count what must agree."""
     while True:
         try:
@@ -61,6 +67,7 @@ async def tend_store(engine: Engine, vault: Vault, gap: Gauge) -> None:
             found = await gaps(engine, since_ms=now_ms() - _COUNTED_MS, until_ms=now_ms())
             for stage, missing in found.items():
                 gap.labels(stage).set(missing)
+            blocked.set(await blocked_lanes(engine))
             if any(found.values()):
                 _say.error("conservation_gap", **found)
         except NightbellError as exc:

@@ -46,7 +46,7 @@ from runtime.receiving import Receiving
 from runtime.settings import ROLES, Settings
 from runtime.supervisor import Part, Patience, Supervisor
 from runtime.topics import Topics, families_of
-from runtime.upkeep import conservation_gauge, keep_to_retention, tend_store
+from runtime.upkeep import blocked_gauge, conservation_gauge, keep_to_retention, tend_store
 from schemas.config import DEFAULT_TEAM
 from schemas.errors import BadSetting
 from schemas.outcomes import OWN
@@ -166,7 +166,7 @@ async def _plan_roles(plan: Plan, roles: frozenset[str]) -> None:
         chores: dict[str, Callable[[], Awaitable[None]]] = {
             "outcomes": partial(publish_outcomes, log, outbox, _heralds(plan, outbox), prefix=settings.topic_prefix),
             "retention": partial(keep_to_retention, log, retention, log_days=settings.retention_log_days),
-            "tending": partial(tend_store, house.store.engine, house.vault, conservation_gauge()),
+            "tending": partial(tend_store, house.store.engine, house.vault, conservation_gauge(), blocked_gauge()),
         }
         owner = owner_name(settings.instance_id)
         for name, chore in chores.items():
