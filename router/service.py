@@ -7,8 +7,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+<<<<<<< HEAD
 from time import perf_counter
 from typing import Any, TypeVar
+=======
+from time import perf_counter, thread_time
+from typing import Any
+>>>>>>> 52de06e (router: both engines through every page, vector and edge; a batch that is slow is planned beside the loop; docs)
 
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
 
@@ -31,6 +36,7 @@ _BATCHES_AT_ONCE = 8
 _PAUSE = wait_exponential_jitter(multiplier=0.05, max=2, jitter=0.05)
 _READ_PAUSE_S = 0.5
 _HOLD_LOOP_S = 0.010  # a batch gives the loop back at least this often while it is planned
+_SLOW_S = 0.020  # what holds the loop for longer is planned beside it from then on, until it is quick again
 _BIG_BYTES = 256 * 1024
 _BUILT_ON_LOOP = 100
 
@@ -75,6 +81,7 @@ class Router:
         self._topics: dict[str, None] = {}
         self._lost: set[Place] = set()  # assigned to us, with a cursor outside the log
         self._is_reading = False
+        self._is_slow = False  # the last record held the loop for too long
 
     @property
     def is_ready(self) -> bool:
@@ -293,10 +300,16 @@ class Router:
         self._say("record_set_aside", topic=record.topic, partition=record.partition, position=record.position, reason=reason)
 
     async def _plan(self, record: Record) -> Planned:
-        """The plan of one record: a big one's beside the loop, since reading it alone could hold the loop for too long."""
-        if len(record.value) > _BIG_BYTES:
-            return await asyncio.to_thread(self._planned, record)
-        return self._planned(record)
+        """The plan of one record: beside the loop where it is big, or where the ones before it held the loop for too long."""
+        if self._is_slow or len(record.value) > _BIG_BYTES:
+            return await asyncio.to_thread(self._planned_in, record, thread_time)
+        return self._planned_in(record, perf_counter)
+
+    def _planned_in(self, record: Record, clock: Callable[[], float]) -> Planned:
+        started = clock()
+        planned = self._planned(record)
+        self._is_slow = clock() - started > _SLOW_S
+        return planned
 
     def _planned(self, record: Record) -> Planned:
         event, data = read_event(record)

@@ -1,6 +1,7 @@
 //! Array consistency: fields below one array must hold in one element of it (`router/consistency.py` says more).
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
@@ -27,24 +28,42 @@ pub fn is_consistent(fields: &[Arc<FieldCore>], found: &mut Found<'_>) -> PyResu
     let mut tried = Tried { fields: Vec::with_capacity(shared.len()), failed: HashSet::new(), steps: 0 };
     let mut ahead = BTreeSet::new();
     for field in shared.iter().rev() {
-        let mut shelved =
-            Shelved { absent: field.absent, every: Shelf::default(), holding: Shelf::default(), ahead: ahead.clone() };
-        for leaf in found.at(field.at) {
-            let links: Links = found.links(leaf.chain).collect();
-            ahead.extend(links.iter().map(|(array, _)| *array));
-            if field.absent {
-                shelved.every.put(&links);
-            }
-            if field.holds_for(leaf)? {
-                shelved.holding.put(&links);
-            }
-        }
-        tried.fields.push(shelved);
+        let holding = shelved(field, false, found)?;
+        let every = if field.absent { Some(shelved(field, true, found)?) } else { None };
+        let here = Asked { every, holding, ahead: ahead.clone() };
+        ahead.extend(here.holding.passes.iter().chain(here.every.iter().flat_map(|every| &every.passes)));
+        tried.fields.push(here);
     }
     tried.fields.reverse();
     let agree = tried.agree(0, &Fixed::new());
     found.steps += tried.steps;
     Ok(agree)
+}
+
+/// The chains at the field's path: of every leaf, or of those for which the field holds.  Made once per event.
+fn shelved(field: &FieldCore, every: bool, found: &mut Found<'_>) -> PyResult<Rc<Shelved>> {
+    if let Some(known) = found.shelves.get(&(field.id, every)) {
+        return Ok(known.clone());
+    }
+    let mut made = Shelved::default();
+    for leaf in found.at(field.at) {
+        if every || field.holds_for(leaf)? {
+            let links: Links = found.links(leaf.chain).collect();
+            made.passes.extend(links.iter().map(|(array, _)| *array));
+            made.shelf.put(&links);
+        }
+    }
+    let made = Rc::new(made);
+    found.steps += made.passes.len() + 1;
+    found.shelves.insert((field.id, every), made.clone());
+    Ok(made)
+}
+
+/// The shelf of one field, and the arrays that its chains pass.
+#[derive(Default)]
+pub struct Shelved {
+    shelf: Shelf,
+    passes: BTreeSet<u32>,
 }
 
 /// Whether the leaves at its path satisfy a field, array consistency apart; decided once per event.
@@ -117,17 +136,17 @@ impl Shelf {
     }
 }
 
-struct Shelved {
-    absent: bool,
-    /// The chains of every leaf (where absence may satisfy the field), and of those for which it holds.
-    every: Shelf,
-    holding: Shelf,
+/// One field whose elements must agree with those of the others.
+struct Asked {
+    /// Every leaf's chains, where absence may satisfy the field.
+    every: Option<Rc<Shelved>>,
+    holding: Rc<Shelved>,
     /// The arrays that later fields pass: only their elements need to be remembered.
     ahead: BTreeSet<u32>,
 }
 
 struct Tried {
-    fields: Vec<Shelved>,
+    fields: Vec<Asked>,
     /// What has been tried in vain: the field, and the elements fixed.
     failed: HashSet<(usize, Links)>,
     steps: usize,
@@ -146,10 +165,12 @@ impl Tried {
             let all = fixed.iter().map(|(array, element)| (*array, *element)).chain(links.iter().copied());
             all.filter(|(array, _)| field.ahead.contains(array)).collect()
         };
-        if field.absent && !field.every.any(fixed, &mut Links::new(), &mut steps, &mut |_, _| true) {
+        if let Some(every) = &field.every
+            && !every.shelf.any(fixed, &mut Links::new(), &mut steps, &mut |_, _| true)
+        {
             next.push(remember(&Links::new()));
         }
-        field.holding.any(fixed, &mut Links::new(), &mut steps, &mut |links, _| {
+        field.holding.shelf.any(fixed, &mut Links::new(), &mut steps, &mut |links, _| {
             let then = remember(links);
             if next.last() != Some(&then) {
                 next.push(then);

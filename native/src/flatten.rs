@@ -4,12 +4,14 @@
 //! the document.  `router/flatten.py` does the same, and says more.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
 use rustc_hash::FxHashMap;
 
+use crate::agree::Shelved;
 use crate::ids::{FIELDS, NONE, Path};
 use crate::leaf::{Leaf, Value};
 
@@ -99,6 +101,8 @@ pub struct Found<'py> {
     pub has_lists: bool,
     /// How many steps it took: a measure that no clock disturbs.
     pub steps: usize,
+    /// By field, and whether of every leaf: the chains at its path, for array consistency.
+    pub shelves: FxHashMap<(u32, bool), Rc<Shelved>>,
     chains: Vec<(u32, u32, u32)>,
     arrays: u32,
     scratch: Scratch,
@@ -126,6 +130,7 @@ impl<'py> Found<'py> {
             is_tangled: false,
             has_lists: false,
             steps: 0,
+            shelves: FxHashMap::default(),
             chains: vec![(FREE, 0, 0)],
             arrays: 0,
             scratch,

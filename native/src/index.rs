@@ -27,18 +27,16 @@ struct Index {
 }
 
 impl Index {
-    /// Count what the fields ask for, or (`by` -1) forget it.
-    fn count(&mut self, fields: &[Arc<FieldCore>], by: i32) {
-        for field in fields {
-            let door = self.door(field);
-            door.uses = door.uses.wrapping_add_signed(by);
-            door.exact_uses = door.exact_uses.wrapping_add_signed(if field.numeric { by } else { 0 });
-            for slot in field.ways.iter().flat_map(|way| &way.slots) {
-                door.change(slot, |place| place.asked = place.asked.wrapping_add_signed(by));
-            }
-            if door.uses == 0 {
-                self.doors.remove(&field.at);
-            }
+    /// Count that a field is asked for by so many branches more, or less.
+    fn count(&mut self, field: &FieldCore, by: i32) {
+        let door = self.door(field);
+        door.uses = door.uses.wrapping_add_signed(by);
+        door.exact_uses = door.exact_uses.wrapping_add_signed(if field.numeric { by } else { 0 });
+        for slot in field.ways.iter().flat_map(|way| &way.slots) {
+            door.change(slot, |place| place.asked = place.asked.wrapping_add_signed(by));
+        }
+        if door.uses == 0 {
+            self.doors.remove(&field.at);
         }
     }
 
@@ -84,7 +82,7 @@ impl Index {
                     }
                 }
             }
-            self.count(&branch.fields, -1);
+            branch.fields.iter().for_each(|field| self.count(field, -1));
         }
     }
 
@@ -190,8 +188,13 @@ impl Rules {
             for id in remove.iter().chain(added.iter().map(|(id, _, _)| id)) {
                 index.remove(id);
             }
-            for fields in added.iter().flat_map(|(_, _, branches)| branches) {
-                index.count(fields, 1); // all of them, before any is filed where the fewest ask
+            // All of them are counted before any is filed where the fewest ask.
+            let mut asked: FxHashMap<u32, (&FieldCore, i32)> = FxHashMap::default();
+            for field in added.iter().flat_map(|(_, _, branches)| branches.iter().flatten()) {
+                asked.entry(field.id).or_insert((field, 0)).1 += 1;
+            }
+            for (field, count) in asked.into_values() {
+                index.count(field, count);
             }
             for (id, rule, branches) in added {
                 index.add(&id, rule, branches);

@@ -11,6 +11,7 @@ import yaml
 from router.cesql import evaluate
 from router.cesql_grammar import parse
 from router.cesql_values import CesqlError
+from router.matcher import Matcher
 from router.pattern import compile_pattern, parse_pattern_text
 from router.values import parse_exact
 from schemas.errors import Invalid
@@ -32,7 +33,7 @@ def _probes():
     return [json.loads(line) for line in (HERE / "event-pattern-probes.jsonl").read_text().splitlines()] if HERE else []
 
 
-def _answer(rule, event):
+def _answer(rule, event, engine):
     try:
         pattern = compile_pattern(parse_pattern_text(rule))
     except Invalid:
@@ -40,25 +41,28 @@ def _answer(rule, event):
     document = json.loads(event)
     if not isinstance(document, dict):
         return "error"
-    return str(pattern.matches(document, exact=lambda: parse_exact(event))).lower()
+    matched = pattern.matches(document, exact=lambda: parse_exact(event))
+    found = Matcher([("r", "t", pattern)], engine=engine).match("t", document, exact=lambda: parse_exact(event))
+    assert found == (["r"] if matched else [])
+    return str(matched).lower()
 
 
 @pytest.mark.parametrize("probe", _probes(), ids=lambda probe: probe["label"])
-def test_a_probe_gets_the_answer_of_event_ruler(probe):
+def test_a_probe_gets_the_answer_of_event_ruler(engine, probe):
     expected = OURS.get(probe["label"]) or ("error" if probe["event_ruler"].startswith("ERR") else probe["event_ruler"])
 
-    assert _answer(probe["rule"], probe["event"]) == expected
+    assert _answer(probe["rule"], probe["event"], engine) == expected
 
 
 TEMPLATES = sorted((HERE / "event-pattern-templates").glob("*.json5")) if HERE else []
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
-def test_a_template_gets_the_answer_of_eventbridge(path):
+def test_a_template_gets_the_answer_of_eventbridge(engine, path):
     template = json5.loads(path.read_text())
     expected = "error" if path.stem.endswith("_EXC") else str(not path.stem.endswith("_NEG")).lower()
 
-    assert _answer(json.dumps(template["EventPattern"]), json.dumps(template["Event"])) == expected
+    assert _answer(json.dumps(template["EventPattern"]), json.dumps(template["Event"]), engine) == expected
 
 
 class Plain(yaml.SafeLoader):

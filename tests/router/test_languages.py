@@ -105,9 +105,9 @@ attributes = st.dictionaries(
 
 @given(text=expressions, event=attributes)
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_the_index_never_hides_an_event_from_its_expression(text, event):
+def test_the_index_never_hides_an_event_from_its_expression(engine, text, event):
     value, error = evaluate(parse(text), event)
-    matcher = Matcher([("r", "t", compile_cesql(text))])
+    matcher = Matcher([("r", "t", compile_cesql(text))], engine=engine)
 
     assert matcher.match("t", event) == (["r"] if value is True and error is None else [])
 
@@ -138,11 +138,11 @@ def test_the_index_never_hides_an_event_from_its_expression(text, event):
         ([{"not": {"sql": "missing = 'x'"}}], True),
     ],
 )
-def test_filters_pass_as_the_subscriptions_specification_says(filters, expected):
+def test_filters_pass_as_the_subscriptions_specification_says(engine, filters, expected):
     pattern = compile_filters(filters)
 
     assert pattern.matches(EVENT) is expected
-    assert Matcher([("r", "t", pattern)]).match("t", EVENT) == (["r"] if expected else [])
+    assert Matcher([("r", "t", pattern)], engine=engine).match("t", EVENT) == (["r"] if expected else [])
 
 
 @pytest.mark.parametrize(

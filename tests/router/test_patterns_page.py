@@ -9,6 +9,7 @@ import pytest
 from router.cesql import compile_cesql
 from router.filters import compile_filters
 from router.guard import compile_when
+from router.matcher import Matcher
 from router.pattern import ALL_EXTENSIONS, Branch, Pattern, compile_pattern, parse_pattern_text
 from schemas.errors import Invalid
 
@@ -38,12 +39,14 @@ def test_the_page_has_examples_of_every_kind_and_extension():
 @pytest.mark.parametrize(
     ("kind", "extensions", "written", "lines"), _matching(), ids=[written[:70] for _, _, written, _ in _matching()]
 )
-def test_an_example_matches_as_the_page_says(kind, extensions, written, lines):
+def test_an_example_matches_as_the_page_says(engine, kind, extensions, written, lines):
     pattern = COMPILE[kind](written, extensions)
+    matcher = Matcher([("r", "t", pattern)], engine=engine)
 
     for line in lines.splitlines():
         answer, event = line.split(maxsplit=1)
         assert pattern.matches(json.loads(event)) is {"yes": True, "no": False}[answer], line
+        assert matcher.match("t", json.loads(event)) == {"yes": ["r"], "no": []}[answer], line
 
 
 @pytest.mark.parametrize("body", [body for kind, _, body in EXAMPLES if kind == "refused"])

@@ -283,6 +283,31 @@ async def test_a_big_record_is_planned_beside_the_loop(monkeypatch):
     assert threads == {False: True, True: False}
 
 
+async def test_after_a_record_that_held_the_loop_the_next_are_planned_beside_it_until_one_is_quick_again(monkeypatch):
+    on_loop: list[bool] = []
+    held_s = iter([0.021, 0.030, 0.001, 0.001])
+    now = 0.0
+
+    def clock() -> float:
+        return now
+
+    def seen(record):
+        nonlocal now
+        on_loop.append(threading.current_thread() is threading.main_thread())
+        now += next(held_s)
+        return read_event(record)
+
+    monkeypatch.setattr("router.service.read_event", seen)
+    monkeypatch.setattr("router.service.perf_counter", clock)
+    monkeypatch.setattr("router.service.thread_time", clock)
+
+    async with running(House()) as house:
+        await house.log.append([draft(event(number)) for number in range(4)])
+        await house.until(lambda: len(house.handed) == 4)
+
+    assert on_loop == [True, False, False, True]
+
+
 async def test_a_large_ruleset_is_built_beside_the_loop_and_with_the_collector_at_rest(monkeypatch):
     built: list[tuple[bool, bool]] = []
 

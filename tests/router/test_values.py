@@ -80,8 +80,8 @@ def test_a_pattern_text_is_an_object():
         parse_pattern_text("[]")
 
 
-def test_a_document_that_cannot_be_read_exactly_is_judged_by_doubles():
-    matcher = Matcher([("r", "t", compile_pattern({"a": [1e29]}))])
+def test_a_document_that_cannot_be_read_exactly_is_judged_by_doubles(engine):
+    matcher = Matcher([("r", "t", compile_pattern({"a": [1e29]}))], engine=engine)
 
     def exact():
         raise ValueError("nested too deep")
