@@ -7,13 +7,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-<<<<<<< HEAD
-from time import perf_counter
-from typing import Any, TypeVar
-=======
 from time import perf_counter, thread_time
-from typing import Any
->>>>>>> 52de06e (router: both engines through every page, vector and edge; a batch that is slow is planned beside the loop; docs)
+from typing import Any, TypeVar
 
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential_jitter
 
