@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PACKAGES := schemas payload eventlog egress ingest router curator dispatcher store control runtime
 STAMP := $(VENV)/.made-from-lock
 
-.PHONY: setup native lock fmt lint types test test-all demo demo-cluster bench bench-dispatch bench-match chaos fuzz docs image clean
+.PHONY: setup native lock fmt lint types test test-all demo demo-cluster bench bench-dispatch bench-providers bench-match chaos fuzz docs image clean
 
 setup: $(STAMP)
 
@@ -53,6 +53,9 @@ bench: setup
 
 bench-dispatch: setup  ## the dispatcher alone: deliveries against a bare client loop, lanes, a million parked retries, idling, a dead agent
 	$(BIN)/python -m bench.dispatch
+
+bench-providers: setup  ## verification and normalisation by scheme, as ratios to the bare hash; a mix of 15 providers
+	$(BIN)/python -m bench.providers
 
 bench-match: setup  ## the matcher beside event-ruler and quamina; the compiled engine too, where `make native` has built it
 	$(BIN)/python -m bench.match

@@ -25,7 +25,7 @@ from schemas.errors import NightbellError
 TRACE = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
 MIX = (
     "github", "gitlab_token", "stripe", "slack_events", "shopify", "standard_webhooks", "bitbucket_cloud", "square", "hubspot_v3",
-    "intercom", "linear", "pagerduty", "sentry", "zoom", "typeform", "paddle_billing",
+    "intercom", "linear", "pagerduty", "sentry", "zoom", "paddle_billing",
 )  # fmt: skip
 TIMES, RUNS = 200, 5
 

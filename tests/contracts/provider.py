@@ -7,6 +7,7 @@ when `receive` raises `BadSignature` or `SecretsUnavailable` (or says that the b
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -261,8 +262,12 @@ def _signatures(it: Good) -> Iterator[Mutant]:
         yield from changed("without padding", core.rstrip("="))
         yield from changed("more padding", core + "=")
         yield from changed("lower case", core.lower())
-    if check.scheme in {"mac", "public_key"}:
-        yield from changed("in hex of itself", core.encode().hex())
+    yield from changed("in hex of itself", core.encode().hex())
+    yield from changed("in base64 of itself", b64encode(core.encode()).decode())
+    yield from changed("quoted", f'"{core}"')
+    yield from changed("with a space that takes no room", f"{core[:1]}\u200b{core[1:]}")
+    yield from changed("null", "null")
+    yield from changed("true", "true")
     if check.scheme == "identity_token":
         yield from _tokens(it, core, changed)
     if before:

@@ -49,9 +49,10 @@ def test_an_example_gives_what_its_file_says(provider: Provider, example: Sample
 def test_a_file_has_what_people_need(name: str):
     file = CATALOGUE[name].file
 
-    assert file.vector or not file.confirmed, "a confirmed provider has a vector"
+    assert any(vector.expect.events and vector.expect.refused is None for vector in file.vector), "a signed event"
     assert file.confirmed or file.reason, "an unconfirmed provider says why"
-    assert "signature" in file.docs
+    assert {"signature", *(["handshake"] if file.handshake else [])} <= set(file.docs)
+    assert "retries" in file.docs or not file.retries.deadline_s or file.reason, "where the deadline is from"
     assert any("{url}" in step for step in file.setup.steps)
 
 

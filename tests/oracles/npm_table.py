@@ -20,7 +20,7 @@ from tests.oracles.table import _dropbox_sign as dropbox_sign
 
 _SIGNERS = {
     "@octokit/webhooks-methods", "standardwebhooks", "svix", "stripe", "@workos-inc/node", "@adyen/api-library",
-    "coinbase-commerce-node", "twilio, form", "@notionhq/client", "@sanity/webhook", "@contentful/node-apps-toolkit", "atlassian-jwt",
+    "coinbase-commerce-node", "twilio, form", "@notionhq/client", "sign-payload", "@sanity/webhook", "@contentful/node-apps-toolkit", "atlassian-jwt",
 }  # fmt: skip
 _PACKAGES = {"n8n": "n8n-nodes-base", "nuxt": "nuxt-webhook-validators", "tern": "@hookflo/tern"}
 # Written as JSON.stringify writes: these SDKs parse the body, write it anew and sign that.
@@ -28,11 +28,22 @@ WRITTEN_ANEW = st.text(alphabet=f"{drawn.PLAIN} é漢😀", max_size=20).map(
     lambda text: json.dumps({"event": text, "payload": {"n": 1}}, ensure_ascii=False, separators=(",", ":")).encode()
 )
 _ANEW = {"body, a newline more": "newline"}
-_LOOSE = ("one more", "one less", "twice", "NUL", "non-ASCII", "more padding", "other alphabet", "without padding")
+_LOOSE = (
+    "one more",
+    "one less",
+    "twice",
+    "NUL",
+    "non-ASCII",
+    "more padding",
+    "other alphabet",
+    "without padding",
+    "quoted",
+    "with a space that takes no room",
+)
 BUFFERS = {
     f"signature, {name}": "base64" for name in (*_LOOSE, "another character at *")
 }  # node's Buffer skips what is no base64
-HEX = {f"signature, {name}": "hex" for name in ("NUL", "one more", "one less", "non-ASCII", "upper case")}
+HEX = {f"signature, {name}": "hex" for name in ("NUL", "one more", "one less", "non-ASCII", "upper case", "quoted")}
 _UNSET = {"secret, blank ''": "n8n"}
 _ANY_AGE = {"stale by *": "stale", "future by *": "future"}
 _SPELLED = {"time, padded": "spellings"}
@@ -94,6 +105,7 @@ ORACLES = [
     _by("@contentful/node-apps-toolkit", "contentful", secrets=drawn.HEX_SECRETS, urls=drawn.URLS, bodies=drawn.json_bodies({"sys": {"type": "Entry", "id": "e1"}}), stricter={**FUTURE, **_PADDED}),
     _by("@sanity/webhook", "sanity"),
     _by("webflow-api", "webflow", stricter=_ANY_AGE),
+    _by("sign-payload", "npm_hooks"),
     _by("tern, lemonsqueezy", "lemon_squeezy"),
     _by("tern, woocommerce", "woocommerce"),
     _by("tern, sentry", "sentry", bodies=WRITTEN_ANEW, stricter=_ANEW),

@@ -200,6 +200,7 @@ const verify = {
   },
   "@sanity/webhook": async (q) => sdk("@sanity/webhook").isValidSignature(q.text, header(q, "sanity-webhook-signature"), q.secret),
   "webflow-api": async (q) => inside("webflow-api", "wrapper/WebhooksClient.js").Client.prototype.verifySignature.call({}, { headers: q.headers, body: q.text, secret: q.secret }),
+  "sign-payload": async (q) => header(q, "x-npm-signature") !== "" && signPayload()(q.body, q.secret) === header(q, "x-npm-signature"),
   "tern, lemonsqueezy": tern("lemonsqueezy"),
   "tern, woocommerce": tern("woocommerce"),
   "tern, sentry": tern("sentry"),
@@ -243,6 +244,8 @@ const once = (make) => { let made; return () => (made ??= make()); };
 const rivet = once(() => handedOut("@zoom/rivet", "meetings/meetings.cjs", "exports.CommonHttpRequest = CommonHttpRequest;"));
 const autohook = once(() => handedOut("twitter-autohook", "index.js", "module.exports = { validateSignature };"));
 
+const signPayload = once(() => sdk(path.join(packs, "sign-payload/package/index.js")));
+
 const seconds = () => Math.floor(now / 1000);
 const sign = {
   "@octokit/webhooks-methods": async (q) => ({ "x-hub-signature-256": await (await octokit()).sign(q.secret, q.text) }),
@@ -252,6 +255,7 @@ const sign = {
   "@workos-inc/node": async (q) => ({ "workos-signature": `t=${now}, v1=${await new (sdk("@workos-inc/node").WorkOS)("sk_none").webhooks.computeSignature(now, json(q), q.secret)}` }),
   "@adyen/api-library": async (q) => ({ hmacsignature: new (sdk("@adyen/api-library").hmacValidator)().calculateHmac(q.text, q.secret) }),
   "coinbase-commerce-node": async (q) => ({ "x-cc-webhook-signature": sdk("coinbase-commerce-node").Webhook.computeSignature(q.text, q.secret) }),
+  "sign-payload": async (q) => ({ "x-npm-signature": signPayload()(q.body, q.secret) }),
   "twilio, form": async (q) => ({ "x-twilio-signature": sdk("twilio").getExpectedTwilioSignature(q.secret, q.url, form(q)) }),
   "@notionhq/client": async (q) => ({ "x-notion-signature": await sdk("@notionhq/client").signWebhookPayload({ body: q.text, verificationToken: q.secret }) }),
   "@sanity/webhook": async (q) => ({ "sanity-webhook-signature": await sdk("@sanity/webhook").encodeSignatureHeader(q.text, now, q.secret) }),
