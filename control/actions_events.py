@@ -16,7 +16,16 @@ from control.callbacks import own_invocation
 from control.desk import Curation, Desk
 from control.documents import read_rule
 from control.later import later_of
-from control.shown import attempt_json, event_json, invocation_json, listed, page_by_seq, rejected_json, run_json
+from control.shown import (
+    attempt_json,
+    event_json,
+    fallback_json,
+    invocation_json,
+    listed,
+    page_by_seq,
+    rejected_json,
+    run_json,
+)
 from control.steps import steps_of
 from schemas.config import DEFAULT_TEAM, SubscriptionSpec
 from schemas.errors import Invalid, NotFound
@@ -24,6 +33,7 @@ from schemas.event import Event, from_envelope
 from schemas.outcomes import outcome_event_id
 from store.digests import notes_of
 from store.events import EventFilter, EventRow, body_of, event_page, event_row, events_of, rejected_page, states_of
+from store.fallbacks import fallbacks_of
 from store.fetches import note_fetch
 from store.folding import folds_of
 from store.runs import notes_of as run_notes_of
@@ -104,11 +114,13 @@ async def trace_event(desk: Desk, caller: Caller, *, event_id: str) -> dict[str,
         await runs_of(desk.engine, seqs),
         await run_notes_of(desk.engine, seqs),
     )
+    falls = await fallbacks_of(desk.engine, seqs)
     shown = [
         {
             **invocation_json(found),
             "attempts": [attempt_json(attempt) for attempt in attempts.get(found.seq, [])],
             "run": run_json(runs.get(found.seq)),
+            "fallbacks": [fallback_json(fall) for fall in falls.get(found.seq, [])],
         }
         for found in invocations
     ]
@@ -118,10 +130,11 @@ async def trace_event(desk: Desk, caller: Caller, *, event_id: str) -> dict[str,
             row,
             invocations,
             attempts,
-            await folds_of(desk.engine, event_id),
+            folds=await folds_of(desk.engine, event_id),
             told=await _told(desk, caller, invocations),
             runs=notes,
             flow=await notes_of(desk.engine, [found.id for found in invocations]),
+            falls=falls,
         ),
         "invocations": shown,
         "misses": await _misses(desk, row, invocations),

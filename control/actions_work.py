@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import os
 from typing import Any
 
 from control.asked import CancelQuery, DryRunQuery, InvocationQuery, RedrivesBody, ReplaysBody, Resolution, ResolveBody
 from control.auth import Caller
+from control.bulk_begin import begun, progress_shown
 from control.callbacks import own_invocation
 from control.desk import Desk
-from control.shown import attempt_json, invocation_json, listed, page_by_seq, progress_json, run_json, sent_json
+from control.shown import attempt_json, fallback_json, invocation_json, listed, page_by_seq, run_json, sent_json
 from schemas.errors import Conflict, Invalid, NotFound
-from schemas.ids import random_id
-from schemas.invocation import State
+from schemas.invocation import State, Wait
 from store.asks import Word, ask_to_stop
 from store.asks import resolve as resolved
 from store.events import EventFilter, event_total
-from store.progress import REDRIVE, REPLAY, RUNNING, Progress, begin, progress_of
+from store.fallbacks import fallbacks_of
+from store.progress import REDRIVE, REPLAY
 from store.redress import REDRIVABLE, is_blocking
 from store.runs import runs_of
 from store.sent import sent_of
 from store.subscriptions import subscriptions_of
 from store.work import InvocationFilter, attempts_of, invocation_page, invocation_total, state_counts
 
-_PREFIXES = {REPLAY: "rpl_", REDRIVE: "rdv_"}
 _CANCELED = "canceled by an operator"
 
 
@@ -56,7 +54,13 @@ async def show_invocation(desk: Desk, caller: Caller, *, invocation_id: str) -> 
     row = await own_invocation(desk, caller, invocation_id)
     attempts = (await attempts_of(desk.engine, [row.seq])).get(row.seq, [])
     run = run_json((await runs_of(desk.engine, [row.seq])).get(row.seq))
-    return {**invocation_json(row), "attempts": [attempt_json(attempt) for attempt in attempts], "run": run}
+    falls = (await fallbacks_of(desk.engine, [row.seq])).get(row.seq, [])
+    return {
+        **invocation_json(row),
+        "attempts": [attempt_json(attempt) for attempt in attempts],
+        "run": run,
+        "fallbacks": [fallback_json(fall) for fall in falls],
+    }
 
 
 async def show_sent(desk: Desk, caller: Caller, *, invocation_id: str) -> dict[str, Any]:
@@ -69,8 +73,12 @@ async def show_sent(desk: Desk, caller: Caller, *, invocation_id: str) -> dict[s
 async def redrive(desk: Desk, caller: Caller, *, invocation_id: str, query: DryRunQuery) -> dict[str, Any]:
     """Queue an ended invocation again: same id, its attempts continued, a new budget of retries."""
     row = await own_invocation(desk, caller, invocation_id)
-    if row.state not in REDRIVABLE and not is_blocking(row.state, row.reason):
-        raise Conflict(f"the invocation is {row.state}: what is buried, expired, canceled or superseded can be redriven")
+    waits_for_us = is_blocking(row.state, row.reason) or (row.state, row.reason) == (State.WAITING, Wait.HUMAN)
+    if row.state not in REDRIVABLE and not waits_for_us:
+        raise Conflict(
+            f"the invocation is {row.state}: what is buried, expired, canceled or superseded, or waits for a person, can be "
+            "redriven"
+        )
     if not query.dry_run:
         if not await desk.redress.redrive(caller.team, [invocation_id], now_ms=desk.now_ms()):
             raise Conflict("the invocation changed its state meanwhile: look again")
@@ -122,7 +130,7 @@ async def create_redrives(desk: Desk, caller: Caller, *, body: RedrivesBody) -> 
         raise Invalid(f"what is {body.state.value} cannot be redriven", place="/state")
     wanted = redrive_filter(body, now_ms=desk.now_ms())
     total = await invocation_total(desk.engine, caller.team, wanted)
-    return await _begun(desk, caller, REDRIVE, body, total=total)
+    return await begun(desk, caller, REDRIVE, body, total=total)
 
 
 async def create_replays(desk: Desk, caller: Caller, *, body: ReplaysBody) -> dict[str, Any]:
@@ -133,17 +141,17 @@ async def create_replays(desk: Desk, caller: Caller, *, body: ReplaysBody) -> di
     total = await event_total(desk.engine, caller.team, wanted)
     if not total and body.event is not None:
         raise NotFound("there is no such event")
-    return await _begun(desk, caller, REPLAY, body, total=total)
+    return await begun(desk, caller, REPLAY, body, total=total)
 
 
 async def show_redrives(desk: Desk, caller: Caller, *, progress_id: str) -> dict[str, Any]:
     """How far a redrive by query is."""
-    return await _progress(desk, caller, REDRIVE, progress_id)
+    return await progress_shown(desk, caller, REDRIVE, progress_id)
 
 
 async def show_replays(desk: Desk, caller: Caller, *, progress_id: str) -> dict[str, Any]:
     """How far a replay is."""
-    return await _progress(desk, caller, REPLAY, progress_id)
+    return await progress_shown(desk, caller, REPLAY, progress_id)
 
 
 def redrive_filter(body: RedrivesBody, *, now_ms: int) -> InvocationFilter:
@@ -153,6 +161,7 @@ def redrive_filter(body: RedrivesBody, *, now_ms: int) -> InvocationFilter:
         agent=body.agent or "",
         subscription=body.subscription or "",
         event=body.event or "",
+        kind=body.reason.value if body.reason else "",
         since_ms=body.since_ms(now_ms),
         until_ms=body.until_ms(now_ms),
     )
@@ -169,33 +178,3 @@ def replay_filter(body: ReplaysBody, *, now_ms: int) -> EventFilter:
         outcome=body.outcome or "",
         event=body.event or "",
     )
-
-
-async def _begun(desk: Desk, caller: Caller, kind: str, body: RedrivesBody | ReplaysBody, *, total: int) -> dict[str, Any]:
-    now_ms = desk.now_ms()
-    query = body.model_dump(mode="json", exclude={"dry_run"}, exclude_none=True)
-    begun = Progress(
-        id="" if body.dry_run else random_id(_PREFIXES[kind], os.urandom(17)),
-        team=caller.team,
-        kind=kind,
-        query=json.dumps(query),
-        state="dry_run" if body.dry_run else RUNNING,
-        reason="",
-        actor=caller.name,
-        total=total,
-        done=0,
-        position="0",
-        created_ms=now_ms,
-        updated_ms=now_ms,
-    )
-    if not body.dry_run:
-        await begin(desk.engine, begun)
-        desk.nudge()
-    return {**progress_json(begun), "dry_run": body.dry_run}
-
-
-async def _progress(desk: Desk, caller: Caller, kind: str, progress_id: str) -> dict[str, Any]:
-    found = await progress_of(desk.engine, caller.team, progress_id)
-    if found is None or found.kind != kind:
-        raise NotFound(f"there is no such {kind}")
-    return progress_json(found)

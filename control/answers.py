@@ -340,11 +340,24 @@ class Invocations(Listed):
     items: list[Invocation]
 
 
+class Fallback(Answer):
+    """A link of its subscription's fallback chain that an invocation went to; `attempts` is how many had been made before."""
+
+    at: str
+    step: int
+    kind: str
+    agent: str
+    attempts: int
+    due_at: str | None
+    reason: str
+
+
 class ShownInvocation(_Invocation):
-    """An invocation with its attempts, and its last run under supervision where it had one."""
+    """An invocation with its attempts, its last run under supervision where it had one, and the links of its fallback chain."""
 
     attempts: list[Attempt]
     run: Run | None
+    fallbacks: list[Fallback]
 
 
 class Step(Answer):

@@ -199,10 +199,42 @@ class DryRunQuery(Asked):
     dry_run: bool = False
 
 
+class DeadReason(StrEnum):
+    """Why something was buried, by classes."""
+
+    CONTEXT = "context"
+    REJECTED = "rejected"
+    MAX_ATTEMPTS = "max_attempts"
+    MAX_AGE = "max_age"
+    GONE = "gone"
+    REPORTED = "reported"
+    OTHER = "other"
+
+
+class DeadQuery(Page, Span):
+    """Which dead letters; the times are those of their burial."""
+
+    reason: DeadReason | None = None
+    agent: Name | None = None
+    subscription: Name | None = None
+    event: Text | None = None
+
+
+class PurgesBody(Span):
+    """Which dead letters are purged; the times are those of their burial."""
+
+    reason: DeadReason | None = None
+    agent: Name | None = None
+    subscription: Name | None = None
+    event: Text | None = None
+    dry_run: bool = False
+
+
 class RedrivesBody(Span):
     """Which ended invocations are tried again."""
 
     state: State = State.BURIED
+    reason: DeadReason | None = Field(default=None, description="of what was buried: why, by its class")
     agent: Name | None = None
     subscription: Name | None = None
     event: Text | None = None

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+from control.actions_dead import dead_filter
 from control.actions_events import event_and_data
 from control.actions_work import redrive_filter, replay_filter
-from control.asked import RedrivesBody, ReplaysBody
+from control.asked import PurgesBody, RedrivesBody, ReplaysBody
 from control.desk import Desk
 from schemas.errors import Busy, NightbellError, NotFound
+from store.deadletters import dead_after, purge
 from store.events import events_after
-from store.progress import DONE, FAILED, REPLAY, RUNNING, Progress, advance, unfinished
+from store.progress import DONE, FAILED, PURGE, REPLAY, RUNNING, Progress, advance, unfinished
 from store.work import invocations_after
 
 PAGE = 100
@@ -49,7 +51,7 @@ class BulkRunner:
             return  # the next look goes on where this one stopped
 
     async def _finish(self, begun: Progress) -> None:
-        page = self._replay if begun.kind == REPLAY else self._redrive
+        page = {REPLAY: self._replay, PURGE: self._purge}.get(begun.kind, self._redrive)
         now = begun
         try:
             while (dealt := await page(now)) is not None:
@@ -80,6 +82,16 @@ class BulkRunner:
             return None
         done = await self._desk.redress.redrive(now.team, [row.id for row in rows], now_ms=self._desk.now_ms())
         return len(done), rows[-1].seq
+
+    async def _purge(self, now: Progress) -> tuple[int, int] | None:
+        wanted = dead_filter(PurgesBody.model_validate_json(now.query), now.created_ms)
+        if wanted.until_ms is None:
+            wanted = replace(wanted, until_ms=now.created_ms)  # what is buried while it runs was not meant
+        rows = await dead_after(self._desk.engine, now.team, wanted, after=int(now.position), limit=PAGE)
+        if not rows:
+            return None
+        gone = await purge(self._desk.engine, now.team, [ident for _, ident in rows])
+        return len(gone), rows[-1][0]
 
     async def _replay(self, now: Progress) -> tuple[int, int] | None:
         query = ReplaysBody.model_validate_json(now.query)

@@ -9,6 +9,7 @@ import typer
 
 from control.cli_base import ACCESS, CONFIGURED, LOOK, RUN, TRY, WORK, Commands
 from control.cli_contexts import context, facts, secrets
+from control.cli_dead import dead
 from control.cli_events import events, explain, listen, trace
 from control.cli_import import import_rules
 from control.cli_keys import keys
@@ -49,6 +50,7 @@ app.command("import-rules", rich_help_panel=TRY)(import_rules)
 app.add_typer(invocations, name="invocations", rich_help_panel=WORK)
 app.add_typer(quota, name="quota", rich_help_panel=CONFIGURED)
 app.add_typer(lanes, name="lanes", rich_help_panel=WORK)
+app.add_typer(dead, name="dead", rich_help_panel=WORK)
 app.command(rich_help_panel=WORK)(redrive)
 app.command(rich_help_panel=WORK)(replay)
 app.add_typer(keys, name="keys", rich_help_panel=ACCESS)

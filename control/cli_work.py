@@ -10,7 +10,7 @@ import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from control.asked import Resolution
+from control.asked import DeadReason, Resolution
 from control.cli_base import AsJson, Limit, Since, Until, ask, gather, group, instant_of, means_of, no, now_ms, quoted, wait_for
 from control.client import Api, Means, reached
 from control.output import Column, Meter, Output, fields, plain, table
@@ -123,6 +123,7 @@ def redrive(
     invocation: Annotated[str | None, typer.Argument(metavar="[ID]", help="One invocation: inv_…; else by query.")] = None,
     *,
     state: Annotated[State, typer.Option("--state", help="By query: in this state.")] = State.BURIED,
+    reason: Annotated[DeadReason | None, typer.Option("--reason", help="By query: buried for this.")] = None,
     agent: OfAgent = None,
     subscription: OfSubscription = None,
     event: OfEvent = None,
@@ -139,9 +140,11 @@ def redrive(
         out.document(answer, lambda: Text(f"{invocation} {'would be' if dry_run else 'is'} tried again"))
         return
     narrowed = _query(agent=agent, subscription=subscription, event=event, since=since, until=until)
+    if reason is not None:
+        narrowed["reason"] = reason.value
     if not narrowed and not every:
-        raise Invalid("say which: an ID, or --agent, --subscription, --event, --since, --until; or --all")
-    _run_by_query(ctx, out, "/v1/redrives", {**narrowed, "state": state.value}, dry_run=dry_run, verb="redriven")
+        raise Invalid("say which: an ID, or --reason, --agent, --subscription, --event, --since, --until; or --all")
+    run_by_query(ctx, out, "/v1/redrives", {**narrowed, "state": state.value}, dry_run=dry_run, verb="redriven")
 
 
 def replay(
@@ -171,7 +174,7 @@ def replay(
         raise Invalid("say which: an EVENT, or --source, --type, --since, --until; or --all")
     if subscription is not None:
         query["subscription"] = subscription
-    _run_by_query(ctx, Output(as_json=as_json), "/v1/replays", query, dry_run=dry_run, verb="replayed")
+    run_by_query(ctx, Output(as_json=as_json), "/v1/replays", query, dry_run=dry_run, verb="replayed")
 
 
 def _query(
@@ -195,7 +198,8 @@ def _query(
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _run_by_query(ctx: typer.Context, out: Output, path: str, query: dict[str, Any], *, dry_run: bool, verb: str) -> None:
+def run_by_query(ctx: typer.Context, out: Output, path: str, query: dict[str, Any], *, dry_run: bool, verb: str) -> None:
+    """Begin an act by query and follow it, with a progress bar on a terminal."""
     with out.progress(verb) as meter:
         result = wait_for(_followed(means_of(ctx), path, {**query, "dry_run": dry_run}, meter))
     out.document(result, lambda: _result_shown(result, verb=verb, dry_run=dry_run))

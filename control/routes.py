@@ -9,13 +9,14 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from control import actions_contexts as contexts
+from control import actions_dead as dead
 from control import actions_events as events
 from control import actions_keys as keys
 from control import actions_lanes as lanes
 from control import actions_objects as objects
 from control import actions_quota as quotas
 from control import actions_work as work
-from control import answers, answers_contexts, asked, asked_contexts, asked_lanes, callbacks, pulls
+from control import answers, answers_contexts, answers_dead, asked, asked_contexts, asked_lanes, callbacks, pulls
 from control.auth import Caller, Role
 from control.desk import Desk
 from control.documents import DocumentShape, flaws_of
@@ -138,6 +139,12 @@ ROUTES: tuple[Route, ...] = (
     Route("DELETE", "/v1/quota", quotas.delete_quota, _O, answers.Plan, query=asked.ApplyQuery),
     Route("GET", "/v1/lanes", lanes.list_lanes, _V, asked_lanes.Lanes, query=asked_lanes.LaneQuery),
     Route("POST", "/v1/lanes/unblock", lanes.unblock, _O, asked_lanes.UnblockedLanes, body=asked_lanes.UnblockBody),
+    Route("GET", "/v1/dead-letters", dead.list_dead, _V, answers_dead.DeadLetters, query=asked.DeadQuery),
+    Route("GET", "/v1/dead-letters/counts", dead.count_dead, _V, answers_dead.DeadCounts),
+    Route("GET", "/v1/dead-letters/{invocation_id}", dead.show_dead, _V, answers_dead.ShownDeadLetter),
+    Route("DELETE", "/v1/dead-letters/{invocation_id}", dead.purge_dead, _O, answers_dead.Purged, query=asked.DryRunQuery),
+    Route("POST", "/v1/purges", dead.create_purges, _O, answers.Progress, body=asked.PurgesBody, status=202),
+    Route("GET", "/v1/purges/{progress_id}", dead.show_purges, _V, answers.Progress),
     Route("POST", "/v1/redrives", work.create_redrives, _O, answers.Progress, body=asked.RedrivesBody, status=202),
     Route("GET", "/v1/redrives/{progress_id}", work.show_redrives, _V, answers.Progress),
     Route("POST", "/v1/replays", work.create_replays, _O, answers.Progress, body=asked.ReplaysBody, status=202),

@@ -12,6 +12,7 @@ from schemas.times import iso
 from store.agents import AgentRow
 from store.audit import AuditLine
 from store.events import EventRow, RejectedRow
+from store.fallbacks import FallbackRow
 from store.keys import KeyRow
 from store.progress import Progress
 from store.refusals import KeptRefusal
@@ -119,6 +120,19 @@ def invocation_json(row: InvocationRow) -> dict[str, Any]:
         "created_at": iso(row.created_ms),
         "due_at": moment(row.due_ms) if not row.ended_ms and row.due_ms < 1 << 60 else None,
         "ended_at": moment(row.ended_ms),
+    }
+
+
+def fallback_json(row: FallbackRow) -> dict[str, Any]:
+    """A link of a fallback chain that an invocation went to."""
+    return {
+        "at": iso(row.at_ms),
+        "step": row.step,
+        "kind": row.kind,
+        "agent": row.agent,
+        "attempts": row.attempts,
+        "due_at": moment(row.due_ms),
+        "reason": row.reason,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from control.later import duplicate_of, late_by
@@ -10,6 +11,7 @@ from schemas.event import Flag
 from schemas.times import iso
 from store.digests import Noted
 from store.events import EventRow
+from store.fallbacks import FallbackRow
 from store.folding import Fold
 from store.runs import NoteRow
 from store.work import AttemptRow, InvocationRow
@@ -30,11 +32,12 @@ def steps_of(
     event: EventRow,
     invocations: Sequence[InvocationRow],
     attempts: Mapping[int, Sequence[AttemptRow]],
-    folds: Sequence[Fold] = (),
     *,
+    folds: Sequence[Fold] = (),
     told: Sequence[EventRow] = (),
     flow: Mapping[str, Noted] | None = None,
     runs: Mapping[int, Sequence[NoteRow]] | None = None,
+    falls: Mapping[int, Sequence[FallbackRow]] = MappingProxyType({}),
 ) -> list[dict[str, Any]]:
     """All steps in the order in which they happened; `after_ms` counts from the receipt.
 
@@ -49,6 +52,9 @@ def steps_of(
         steps += _life(invocation, attempts.get(invocation.seq, ()))
         of_runs = (runs or {}).get(invocation.seq, ())
         steps += [Step(note.at_ms, f"run {note.number} {note.kind}", note.detail, invocation.id) for note in of_runs]
+        steps += [
+            Step(fall.at_ms, f"fallback {fall.kind}", _link(fall), invocation.id) for fall in falls.get(invocation.seq, ())
+        ]
     steps.sort(key=lambda step: step.at_ms)  # stable: steps of one instant stay as they were told
     return [
         {
@@ -106,6 +112,16 @@ def _life(invocation: InvocationRow, attempts: Sequence[AttemptRow]) -> Iterator
             yield Step(attempt.ended_ms, f"attempt {attempt.number} {attempt.outcome}", _answer(attempt), invocation.id)
     if invocation.ended_ms:
         yield Step(invocation.ended_ms, invocation.state, invocation.reason, invocation.id)
+
+
+def _link(fall: FallbackRow) -> str:
+    what = {
+        "wait": f"{fall.agent} gets one more try at {iso(fall.due_ms)}",
+        "agent": f"{fall.agent} gets it",
+        "notify": f"a person is told by {fall.agent}",
+        "answer": f"a redrive or a cancel is waited for until {iso(fall.due_ms)}",
+    }
+    return f"{what.get(fall.kind, fall.agent)}: {fall.reason}"
 
 
 def _answer(attempt: AttemptRow) -> str:

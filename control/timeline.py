@@ -101,8 +101,13 @@ def _invocation(invocation: Mapping[str, Any], begin_ms: int) -> Iterator[Text]:
     title.append(f"  {invocation.get('id')}", style="dim")
     yield title
     yield _line(invocation.get("created_at"), begin_ms, "queued", _lane(invocation))
+    falls = list(invocation.get("fallbacks") or [])
     for attempt in invocation.get("attempts") or []:
+        while falls and falls[0]["attempts"] < attempt["number"]:
+            yield _fall(falls.pop(0), begin_ms)
         yield _attempt(attempt, begin_ms)
+    for fall in falls:
+        yield _fall(fall, begin_ms)
     if isinstance(run := invocation.get("run"), Mapping):
         yield from _run(run, begin_ms)
     if state == "waiting" and invocation.get("due_at"):
@@ -147,6 +152,13 @@ def _run(run: Mapping[str, Any], begin_ms: int) -> Iterator[Text]:
         yield _line(None, begin_ms, "asked to", run["signal"], style=_OPEN, indent=2)
     if run.get("ended_at"):
         yield _line(run["ended_at"], begin_ms, f"run {run.get('attempt')} {run.get('verdict')}", run.get("note"))
+
+
+def _fall(fall: Mapping[str, Any], begin_ms: int) -> Text:
+    who = {"wait": "one more try by", "agent": "to", "notify": "a person is told by", "answer": "a person may answer"}
+    kind = str(fall.get("kind"))
+    whom = "" if kind == "answer" else f" {plain(fall.get('agent'))}"
+    return _line(fall.get("at"), begin_ms, "fallback", f"{who.get(kind, kind)}{whom}: {plain(fall.get('reason'))}", style=_OPEN)
 
 
 def _misses(misses: Sequence[Mapping[str, Any]]) -> Iterator[Text]:

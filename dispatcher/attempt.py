@@ -11,6 +11,8 @@ from typing import Any
 from dispatcher.book import Setting
 from dispatcher.clock import Clock
 from dispatcher.digest import digested
+from dispatcher.exchange import exchange_of
+from dispatcher.fallback import after_step, at_step, goes_on
 from dispatcher.ports import Caller, Curated, Curator, Ledger, Tokens
 from dispatcher.protocols.base import (
     ACCEPTED,
@@ -22,6 +24,7 @@ from dispatcher.protocols.base import (
     Call,
     Links,
     Outcome,
+    is_success,
     unanswered,
 )
 from dispatcher.retry import Block, Bury, Delivered, Hold, RetryAt, Step, Supervise, blocking, next_step
@@ -97,6 +100,8 @@ async def attempt(
     `unknown`.
     """
     began_s = perf_counter()
+    if head.step:
+        setting, subscription = at_step(head, setting, subscription, now_ms=desk.clock.now_ms())
     if opening is None:
         context = subscription.spec.context
         opening = opening_of(desk, head.invocation, setting, context, number=head.attempts + 1, now_ms=desk.clock.now_ms())
@@ -120,7 +125,10 @@ async def attempt(
         now_ms=ended_ms,
         attempt_id=f"{head.invocation.id}:{number}",
     )
-    step = blocking(step, subscription)
+    if head.step:
+        step = after_step(step, head, setting)
+    if isinstance(step, Bury) and goes_on(subscription, head.step) is None:
+        step = blocking(step, subscription)
     state, reason, due_ms = _standing(step)
     settlement = Settlement(
         invocation_id=head.invocation.id,
@@ -147,6 +155,7 @@ async def attempt(
         missing=len(curated.missing),
         cut=len(curated.left_out),
         body=kept,
+        exchange=outcome.exchange,
         disable_subscription=head.invocation.subscription_uid if isinstance(step, Bury) and step.disable else "",
         run=step.terms if isinstance(step, Supervise) else None,
     )
@@ -218,8 +227,13 @@ async def _called(desk: Desk, setting: Setting, call: Call) -> Outcome:
             allow_http=setting.allow_private,
         )
     except (AgentFailed, AddressRefused) as exc:
-        return unanswered(exc)
-    return setting.protocol.interpret(answer)
+        outcome, answered = unanswered(exc), None
+    else:
+        outcome, answered = setting.protocol.interpret(answer), answer.headers
+    if outcome.sent and not is_success(outcome):
+        own = setting.target.headers if setting.target is not None else ()
+        outcome = replace(outcome, exchange=exchange_of(call, own=own, answer=answered))
+    return outcome
 
 
 def _ours(word: str, why: str) -> Outcome:

@@ -79,9 +79,9 @@ async def read_book(roster: Roster, before: Book, *, user_agent: str) -> Book:
     for (team, name, _), key in parts.items():
         keys.setdefault((team, name), []).append(key)
     for found in subscriptions:
-        agent = (found.team, found.spec.agent)
-        for key in keys.get(agent, (agent,)):
-            by_agent[key] = (*by_agent.get(key, ()), found)
+        for agent in [(found.team, name) for name in found.spec.agents]:
+            for key in keys.get(agent, (agent,)):
+                by_agent[key] = (*by_agent.get(key, ()), found)
     flowing = frozenset(found.uid for found in subscriptions if is_flowing(found.spec))
     return Book(version, settings, {found.uid: found for found in subscriptions}, by_agent, parts, flowing)
 

@@ -71,6 +71,8 @@ class HeadStart:
             return None
         if invocation.id in self._held or not agent.is_open_for_work or not self._workers.is_free:
             return None
+        if not self._workers.has_share(agent):
+            return None
         opening = opening_of(self._desk, invocation, agent.setting, subscription.spec.context, number=1, now_ms=now_ms)
         if opening is not None:
             self._held[invocation.id] = _Held(agent, subscription)

@@ -38,6 +38,9 @@ class DispatchMetrics:
         self.in_memory_bytes = gauge("dispatch_queue_bytes", "Bytes of the bodies handed over in memory.")
         self.left = counter("dispatch_left_in_ledger", "Offers that memory had no place for; read back later.")
         self.parked = counter("dispatch_parked", "Lanes that were set waiting.", "agent", "reason")
+        self.fallbacks = counter(
+            "dispatch_fallbacks", "Invocations that went to the next link of their chain.", "agent", "kind"
+        )
         self.retry_after = histogram("dispatch_retry_after_seconds", "What agents asked for by Retry-After.")
         self.blocked = counter("dispatch_ssrf_blocked", "Calls refused because of the agent's address.", "agent")
         self.fenced = counter("fenced_writes", "Writes that came too late: another process owns the shard now.")
@@ -101,6 +104,10 @@ class AgentMetrics:
     def run_over(self, verdict: str) -> None:
         """Count a run that ended without a report."""
         self._all.runs_over.labels(self._agent, verdict).inc()
+
+    def fell_back(self, kind: str) -> None:
+        """Count an invocation that goes on along its fallback chain instead of being buried."""
+        self._all.fallbacks.labels(self._agent, kind).inc()
 
     def waits(self, reason: str) -> None:
         """Count a lane that was set waiting."""

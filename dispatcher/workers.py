@@ -11,6 +11,7 @@ from dispatcher.agents import Agent, Agents
 from dispatcher.attempt import Desk, Ended, attempt, told
 from dispatcher.book import Book
 from dispatcher.entry import Entry
+from dispatcher.fallback import awaits_answer, goes_on
 from dispatcher.feed import Feed, Pace
 from dispatcher.lanes import AgentKey, Picture
 from dispatcher.metrics import DispatchMetrics
@@ -21,10 +22,14 @@ from dispatcher.runs import Supervision
 from dispatcher.standings import is_news, keep_standing
 from schemas.config import SubscriptionConfig, SubscriptionState
 from schemas.errors import Busy
+from schemas.fallback import Link, chain_of, policy_at
 from schemas.invocation import Admitted, Invocation, Order, State, Wait
 from schemas.ledger import Head, Opening
 
 _STORE_PAUSE_S = 1.0
+# A bulkhead: an agent may hold so many places for each that is free.  One that hangs ends with two thirds of the process, two
+# with two fifths each once their first calls have ended: some places are always free for the others.  A few are everyone's.
+_PLACES_PER_FREE, _MIN_PLACES = 2, 4
 _SECOND_LOOK_MS = 20  # after a no of the ledger: soon, but never in a circle
 
 
@@ -65,11 +70,13 @@ class Workers:
         self.is_stopping = True
         self._max_in_flight, self._in_flight = max_in_flight, 0
         self._crowded: dict[AgentKey, Agent] = {}  # agents that could go on but for the process's own limit, in turn
+        self._capped: dict[AgentKey, Agent] = {}  # agents that could go on but for their share of it
 
     def begin(self, tasks: asyncio.TaskGroup) -> None:
         """Start workers in this group from now on."""
         self.tasks, self.is_stopping, self._in_flight = tasks, False, 0
         self._crowded.clear()
+        self._capped.clear()
 
     def end(self) -> None:
         """Start none any more."""
@@ -96,6 +103,11 @@ class Workers:
     def is_free(self) -> bool:
         """Whether one more invocation may start in this process now, before all that wait for a place."""
         return not self.is_stopping and not self._crowded and self._in_flight < self._max_in_flight
+
+    def has_share(self, agent: Agent) -> bool:
+        """Whether the agent may hold one more of the process's places."""
+        free = self._max_in_flight - self._in_flight
+        return agent.queue.running + agent.reserved < max(_PLACES_PER_FREE * free, _MIN_PLACES)
 
     def live(self, subscription_uid: str) -> SubscriptionConfig | None:
         """The subscription, where its invocations may be tried."""
@@ -127,6 +139,9 @@ class Workers:
             return None
         if self._in_flight >= self._max_in_flight:
             self._crowded[agent.key] = agent
+            return None
+        if not self.has_share(agent):
+            self._capped[agent.key] = agent
             return None
         if agent.bucket is not None:
             now_s = self._clock.boot_s()
@@ -181,6 +196,8 @@ class Workers:
         while self._crowded and self._in_flight < self._max_in_flight:
             key = next(iter(self._crowded))
             self.start(self._crowded.pop(key))
+        for key in list(self._capped):
+            self.start(self._capped.pop(key))
 
     async def _wait_for_store(self, agent: Agent, head: Head) -> None:
         """The store is out of reach; it has all of this.  The worker keeps its place meanwhile, so that not all rush on."""
@@ -198,6 +215,9 @@ class Workers:
         if head.run is not None and head.run.signal and head.run.number == head.attempts:
             await self.runs.end(agent, head)
             self._let_go(agent, head)
+            return
+        if head.step and awaits_answer(head, subscription):
+            await self._end_wait(agent, head, subscription)
             return
         if subscription.uid not in self.book.flowing and head.invocation.order is not Order.LATEST:
             await self._try(agent, head, subscription)
@@ -231,6 +251,13 @@ class Workers:
         self._count(agent, head, ended)
         await self._judge(agent, ended)
         await self._move_on(agent, head, ended)
+
+    async def _end_wait(self, agent: Agent, head: Head, subscription: SubscriptionConfig) -> None:
+        """The person who was told said nothing in time: the chain goes on, or ends."""
+        epoch = self._tenure.epoch(head.invocation.shard)
+        if epoch is not None:
+            await self._bury_untried(agent, head, subscription, epoch, why=head.fell_for)
+        self._let_go(agent, head)
 
     def _let_go(self, agent: Agent, head: Head) -> None:
         """It is not ours to try, or no longer: forget the lane, and ask the ledger what is."""
@@ -279,6 +306,12 @@ class Workers:
                 self._picture.forget(agent.queue, lane)
                 self.feed.wake_at(agent, due_ms)
                 return
+            case Bury(reason, disable=False) if link := self._next_link(head):
+                agent.metrics.fell_back(link.kind)
+                self._say("fell_back", invocation=head.invocation.id, agent=agent.key[1], to=link.kind.value, reason=reason)
+                self._picture.forget(agent.queue, lane)
+                self.feed.wake_at(agent, ended.settlement.ended_ms + round(link.wait_s * 1000))
+                return
             case Bury(_, disable=True):
                 self.disabled.add(head.invocation.subscription_uid)
                 self.book_called.set()
@@ -290,6 +323,10 @@ class Workers:
         invocation = head.invocation
         self._say("lane_blocked", agent=agent.key[1], lane=invocation.lane, invocation=invocation.id, reason=why)
 
+    def _next_link(self, head: Head) -> Link | None:
+        subscription = self.book.subscriptions.get(head.invocation.subscription_uid)
+        return goes_on(subscription, head.step) if subscription is not None else None
+
     async def _go_on(self, agent: Agent, head: Head) -> None:
         """Let the lane go on behind a head that came to its end."""
         lane = head.invocation.lane
@@ -297,7 +334,8 @@ class Workers:
             return
         following = await self._ledger.next_in_lane(lane) if not agent.queue.dropped else None
         now_ms = self._clock.now_ms()
-        if following is None or following.state is not State.QUEUED or self._may_wait(following, now_ms):
+        is_here = following is not None and self._picture.key_of(following.invocation) == agent.key
+        if not is_here or following is None or following.state is not State.QUEUED or self._may_wait(following, now_ms):
             self._picture.forget(agent.queue, lane)
             self.feed.ask(agent)  # what was offered while the ledger was asked stands there now
             return
@@ -342,10 +380,8 @@ class Workers:
             subscription = self.book.subscriptions.get(head.invocation.subscription_uid)
             if epoch is None:
                 return
-            begun_ms = head.budget_ms or head.invocation.created_ms
-            had_its_chance = agent.standing.cause == MISCONFIGURED or head.tries > 0
-            if subscription is not None and had_its_chance and now_ms >= begun_ms + subscription.spec.retry.max_age * 1000:
-                await self._bury_held(agent, head, subscription, epoch)
+            if subscription is not None and self._has_had_its_time(agent, head, subscription, now_ms):
+                await self._bury_untried(agent, head, subscription, epoch, why="max_age: the agent was held")
                 continue
             if self._picture.found(head, more=head.invocation.order is not Order.NONE):
                 taken = self._picture.take(agent.queue)
@@ -356,15 +392,24 @@ class Workers:
                 return
         self.feed.ask(agent)
 
-    async def _bury_held(self, agent: Agent, head: Head, subscription: SubscriptionConfig, epoch: int) -> None:
-        why = "max_age: the agent was held"
-        if blocks(subscription):
+    async def _bury_untried(self, agent: Agent, head: Head, subscription: SubscriptionConfig, epoch: int, *, why: str) -> None:
+        """Bury it without another attempt, or what stands for that: a link of its chain takes it, or its key is blocked."""
+        is_over = goes_on(subscription, head.step) is None
+        if is_over and blocks(subscription):
             await self._ledger.park(head, epoch=epoch, reason=Wait.BLOCKED, due_ms=0)
             agent.metrics.waits(Wait.BLOCKED)
             self._say_blocked(agent, head, why)
             return
         await self._ledger.expire(head, epoch=epoch, reason=why, now_ms=self._clock.now_ms(), state=State.BURIED)
-        agent.metrics.ended(State.BURIED)
+        if is_over:
+            agent.metrics.ended(State.BURIED)
+
+    def _has_had_its_time(self, agent: Agent, head: Head, subscription: SubscriptionConfig, now_ms: int) -> bool:
+        begun_ms = head.budget_ms or head.invocation.created_ms
+        had_its_chance = agent.standing.cause == MISCONFIGURED or head.tries > 0 or head.step > 0
+        spec = subscription.spec
+        policy = policy_at(chain_of(spec.fallback), head.step, spec.retry) if head.step else spec.retry
+        return had_its_chance and now_ms >= begun_ms + policy.max_age * 1000
 
     def _count(self, agent: Agent, head: Head, ended: Ended) -> None:
         settlement, metrics = ended.settlement, agent.metrics
@@ -372,7 +417,7 @@ class Workers:
         metrics.duration.observe(settlement.duration_ms / 1000)
         if is_success(ended.outcome) and ended.outcome.offer is None:
             metrics.event_to_agent.observe(max(0, settlement.ended_ms - head.event.received_ms) / 1000)
-        if isinstance(ended.step, Delivered | Bury):
+        if isinstance(ended.step, Delivered) or (isinstance(ended.step, Bury) and not self._next_link(head)):
             metrics.ended(settlement.state)
         if (
             asked_ms := retry_after_ms(ended.outcome.retry_after, now_ms=settlement.ended_ms)

@@ -79,6 +79,7 @@ EVENTS = frozenset(
         "lane_blocked",
         "lanes_gathered",
         "run_over",
+        "fell_back",
         # the API
         "api_failed",
         # upkeep

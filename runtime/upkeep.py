@@ -11,7 +11,9 @@ from eventlog.log import EventLog
 from runtime.clock import now_ms
 from schemas.errors import NightbellError
 from store.conservation import gaps
+from store.deadletters import REASONS, all_dead_counts
 from store.engine import Engine
+from store.events import rejected_count
 from store.lanes import blocked_lanes
 from store.parts import gathered_strays
 from store.retention import Retention
@@ -55,8 +57,32 @@ def blocked_gauge(registry: CollectorRegistry = REGISTRY) -> Gauge:
     return Gauge("nightbell_dispatch_blocked_keys", "Keys that wait for an operator after a burial.", registry=registry)
 
 
-async def tend_store(engine: Engine, vault: Vault, gap: Gauge, blocked: Gauge) -> None:
-    """Each minute, until cancelled: end rotated secrets, drop deleted subscriptions that are empty, count what must agree."""
+class DeadGauges:
+    """How many dead letters there are, and how old: `route` could not be routed, `dispatch` was buried."""
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        """Register both gauges."""
+        self._events = Gauge("nightbell_dead_letter_events", "Dead letters kept", ["stage", "reason"], registry=registry)
+        self._oldest = Gauge(
+            "nightbell_dead_letter_oldest_age_seconds", "Age of the oldest dead letter", ["stage"], registry=registry
+        )
+
+    async def count(self, engine: Engine, *, now_ms: int) -> None:
+        """Count them now."""
+        buried = await all_dead_counts(engine)
+        for reason in REASONS:
+            self._events.labels("dispatch", reason).set(buried.get(reason, (0, 0))[0])
+        set_aside, first_ms = await rejected_count(engine)
+        self._events.labels("route", "unreadable").set(set_aside)
+        oldest_ms = {"dispatch": min((at_ms for _, at_ms in buried.values()), default=0), "route": first_ms}
+        for stage, at_ms in oldest_ms.items():
+            self._oldest.labels(stage).set(max(0, now_ms - at_ms) / 1000 if at_ms else 0)
+
+
+async def tend_store(engine: Engine, vault: Vault, gap: Gauge, blocked: Gauge, dead: DeadGauges) -> None:
+    """Each minute, until cancelled: end rotated secrets, drop deleted subscriptions that are empty, count what must agree, and
+    what was given up.
+    """
     while True:
         try:
             swept = await sweep(engine, vault, now_ms=now_ms())
@@ -70,6 +96,7 @@ async def tend_store(engine: Engine, vault: Vault, gap: Gauge, blocked: Gauge) -
             blocked.set(await blocked_lanes(engine))
             if any(found.values()):
                 _say.error("conservation_gap", **found)
+            await dead.count(engine, now_ms=now_ms())
         except NightbellError as exc:
             _say.warning("tending_waits", code=exc.code, detail=exc.detail)
         await asyncio.sleep(_TEND_EVERY_S)

@@ -46,16 +46,17 @@ from runtime.receiving import Receiving
 from runtime.settings import ROLES, Settings
 from runtime.supervisor import Part, Patience, Supervisor
 from runtime.topics import Topics, families_of
-from runtime.upkeep import blocked_gauge, conservation_gauge, keep_to_retention, tend_store
+from runtime.upkeep import DeadGauges, blocked_gauge, conservation_gauge, keep_to_retention, tend_store
 from schemas.config import DEFAULT_TEAM
 from schemas.errors import BadSetting
 from schemas.outcomes import OWN
-from store.admission import WORK, Admission
+from store.admission import Admission
 from store.ledger import Ledger
 from store.outbox import Outbox
 from store.retention import Keep, Retention
 from store.roster import Roster
 from store.runs import RUNS
+from store.shards import WORK
 from store.sources import Sources
 from store.tables import ROSTER, SOURCES
 from store.takeover import take_over
@@ -166,7 +167,9 @@ async def _plan_roles(plan: Plan, roles: frozenset[str]) -> None:
         chores: dict[str, Callable[[], Awaitable[None]]] = {
             "outcomes": partial(publish_outcomes, log, outbox, _heralds(plan, outbox), prefix=settings.topic_prefix),
             "retention": partial(keep_to_retention, log, retention, log_days=settings.retention_log_days),
-            "tending": partial(tend_store, house.store.engine, house.vault, conservation_gauge(), blocked_gauge()),
+            "tending": partial(
+                tend_store, house.store.engine, house.vault, conservation_gauge(), blocked_gauge(), DeadGauges()
+            ),
         }
         owner = owner_name(settings.instance_id)
         for name, chore in chores.items():

@@ -235,6 +235,47 @@ class BatchSpec(Spec):
     )
 
 
+class FallbackStep(Spec):
+    """One step of a fallback chain, exactly one of: `wait`, `agent`, `notify`, `bury`."""
+
+    wait: Span | None = Field(default=None, gt=0, le=2_592_000, description="so long, then one more try")
+    agent: Name | None = Field(default=None, description="another agent gets it, with a budget of its own")
+    notify: Name | None = Field(default=None, description="an agent (protocol webhook) that tells a person, signed as ever")
+    bury: bool = Field(default=False, description="end here; what every chain does at its end")
+    attempts: int | None = Field(default=None, ge=1, le=1000, description="of the other agent; absent: as `retry` says")
+    max_age: Span | None = Field(default=None, gt=0, description="of the other agent's budget; absent: as `retry` says")
+    answer_within: Span = Field(
+        default=0.0, ge=0, le=2_592_000, description="how long a redrive or a cancel by the person told is waited for"
+    )
+
+    @model_validator(mode="after")
+    def _one_move(self) -> FallbackStep:
+        moves = [name for name in ("wait", "agent", "notify", "bury") if getattr(self, name)]
+        if len(moves) != 1:
+            raise ValueError("a step is exactly one of `wait`, `agent`, `notify` and `bury`")
+        if moves != ["agent"] and (self.attempts is not None or self.max_age is not None):
+            raise ValueError("`attempts` and `max_age` belong to a step `agent`")
+        if moves != ["notify"] and self.answer_within:
+            raise ValueError("`answer_within` belongs to a step `notify`")
+        return self
+
+
+def _buried_in_words(steps: Any) -> Any:
+    """`bury`, as it is written, among the steps."""
+    if not isinstance(steps, list | tuple):
+        return steps
+    return [{"bury": True} if step == "bury" else step for step in steps]
+
+
+def _or_bury(schema: dict[str, Any]) -> None:
+    schema["items"] = {"anyOf": [schema["items"], {"const": "bury"}]}
+
+
+Fallback = Annotated[
+    tuple[FallbackStep, ...], BeforeValidator(_buried_in_words), Field(max_length=20, json_schema_extra=_or_bury)
+]
+
+
 class SubscriptionSpec(Spec):
     """Which events wake which agent, and how.
 
@@ -270,7 +311,17 @@ class SubscriptionSpec(Spec):
     burst: int = Field(default=1, ge=1, le=100_000, description="attempts at once that a rate allows after a quiet spell")
     debounce: DebounceSpec | None = None
     batch: BatchSpec | None = None
+    fallback: Fallback = Field(default=(), description="what is tried, step by step, before an event is buried")
+    fallback_lane: Literal["wait", "go_on"] = Field(
+        default="wait", description="whether the events behind one that is on its fallback chain wait for it"
+    )
     state: SubscriptionState = SubscriptionState.LIVE
+
+    @property
+    def agents(self) -> tuple[str, ...]:
+        """Every agent that its events may come to, its own first, each once."""
+        others = [name for step in self.fallback for name in (step.agent, step.notify) if name is not None]
+        return tuple(dict.fromkeys((self.agent, *others)))
 
     @property
     def hears_outcomes(self) -> bool:

@@ -40,7 +40,8 @@ class Wait(StrEnum):
     APPROVAL = "approval"
     BLOCKED = "blocked"  # it would be buried, and its key waits for an operator
     CONCURRENCY = "concurrency"  # as many of its subscription or key run as may
-    HUMAN = "human"  # its run asked for a person, or stalled and is escalated
+    FALLBACK = "fallback"  # a link of its chain begins later
+    HUMAN = "human"  # its run asked for a person or stalled and is escalated, or a person was told, and may answer
 
 
 class Order(StrEnum):

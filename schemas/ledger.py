@@ -88,6 +88,8 @@ class Head:
     budget_ms: int = 0
     run: Run | None = None
     digest: tuple[Event, ...] = ()
+    step: int = 0
+    fell_for: str = ""
 
     @property
     def body_bytes(self) -> int:
@@ -130,7 +132,7 @@ class Settlement:
     `outcome` is the attempt's closed-set word (`delivered`, `accepted`, `throttled`, `rejected`, `gone`, `misconfigured`,
     `failed`, `timeout`, `unreachable`, `unknown`).  `state` is the invocation's next one; with `waiting`, `due_ms` says when it
     is tried again and `reason` why.  `answer` is at most 4 KiB of the agent's body, for people;
-    `body` is what the agent was sent, where that is to be kept.
+    `body` is what the agent was sent, where that is to be kept, `exchange` the address and headers of a failed call.
     """
 
     invocation_id: str
@@ -157,6 +159,7 @@ class Settlement:
     missing: int = 0
     cut: int = 0
     body: Sent | None = None
+    exchange: bytes = b""
     disable_subscription: str = ""
     run: RunTerms | None = None
 

@@ -23,11 +23,10 @@ from store.folding import folded_before, without_duplicates
 from store.lateness import without_late
 from store.moves import ADMITTED, begun_with
 from store.prepared import Bulk, Prepared, among
-from store.shards import epochs_of
+from store.shards import WORK, epochs_of
 from store.tables import cursors, deaths, events, invocations, lanes, rejected, seen
 from store.texts import kept
 
-WORK = "work"  # the channel on which the owners of shards hear of new work; its payload names the shards
 DAY_MS = 86_400_000
 SEEN_DAYS = 35
 NO_OPENINGS: Mapping[str, Opening] = MappingProxyType({})

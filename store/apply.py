@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from schemas.config import SubscriptionSpec
 from schemas.errors import Invalid
 from store.agents import agent_rows, busy_agents
 from store.audit import Act, audited
@@ -95,7 +96,7 @@ def _decided(wish: Wish, at: Circumstances) -> Script[list[Decision]]:
     left = _left(subscriptions, decided, wish)
     decisions = [
         *decide_sources(wish, sources, at),
-        *decide_agents(wish, agents, at, needed_by={agent: name for name, agent in left.items()}, busy=busy),
+        *decide_agents(wish, agents, at, needed_by=left, busy=busy),
         *decided,
         *(yield from decide_quota(wish)),
     ]
@@ -104,18 +105,27 @@ def _decided(wish: Wish, at: Circumstances) -> Script[list[Decision]]:
 
 
 def _left(rows: dict[str, SubscriptionRow], decided: Sequence[Decision], wish: Wish) -> dict[str, str]:
-    """The agent of every subscription that is there afterwards, by its name."""
+    """A subscription that is there afterwards, by the agents that its events may come to."""
     gone = {decision.change.name for decision in decided if decision.change.action in {Action.DELETE, Action.DRAIN}}
-    kept = {name: row.agent for name, row in rows.items() if name not in gone}
-    return kept | {name: spec.agent for name, spec in wish.subscriptions.items()}
+    kept = {name: row.config.spec for name, row in rows.items() if name not in gone} | dict(wish.subscriptions)
+    return {agent: name for name, spec in kept.items() for agent in spec.agents}
 
 
 def _demand_agents(wish: Wish, *, known: set[str]) -> None:
     # An agent that goes in this apply cannot be wanted: `needed_by` keeps it.
     for name, spec in wish.subscriptions.items():
-        if spec.agent not in known:
-            place = f"/subscriptions/{name}/agent"
-            raise Invalid(f"subscription {name}: there is no agent `{spec.agent}`", place=place)
+        for agent, place in _agents_of(spec):
+            if agent not in known:
+                raise Invalid(f"subscription {name}: there is no agent `{agent}`", place=f"/subscriptions/{name}/{place}")
+
+
+def _agents_of(spec: SubscriptionSpec) -> Iterator[tuple[str, str]]:
+    yield spec.agent, "agent"
+    for number, step in enumerate(spec.fallback):
+        if step.agent is not None:
+            yield step.agent, f"fallback/{number}/agent"
+        if step.notify is not None:
+            yield step.notify, f"fallback/{number}/notify"
 
 
 def _objects(changed: Sequence[Decision]) -> str:

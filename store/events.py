@@ -58,6 +58,7 @@ _REJECTED = Prepared(
     "before",
     "limit_",
 )
+_REJECTED_COUNT = Prepared(select(func.count(), func.min(rejected.c.at_ms)))
 _any = events.alias("any_event")
 _LAST_OF_SOURCE = Prepared(
     select(events.c.received_ms)
@@ -262,6 +263,12 @@ async def body_of(engine: Engine, digest: bytes) -> bytes | None:
         return unpacked(*rows[0])
     except zstandard.ZstdError as exc:
         raise DamagedRecord("a stored body does not decompress") from exc
+
+
+async def rejected_count(engine: Engine) -> tuple[int, int]:
+    """How many records were set aside and are kept, and when the first of them was (0: there are none)."""
+    count, first_ms = (await fetch(engine, _REJECTED_COUNT))[0]
+    return int(count), int(first_ms or 0)
 
 
 async def rejected_page(engine: Engine, *, before: int, limit: int) -> list[RejectedRow]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -30,7 +31,8 @@ _HEAD_OF = (
 )
 _INVOCATION = (
     *("id", "team", "event_id", "subscription_uid", "subscription", "generation", "agent", "shard", "ordering_key", "lane"),
-    *("ordering", "created_ms", "due_ms", "replay_id", "attempts", "tries", "state", "budget_ms", "seq"),
+    *("ordering", "created_ms", "due_ms", "replay_id", "attempts", "tries", "state", "budget_ms"),
+    *("step", "fell_for", "seq"),
 )
 _RUN = ("number", "lease_ms", "ends_ms", "waiting", "signal", "checkpoint")
 _WANTED = [
@@ -150,8 +152,8 @@ def heads_of(names: Sequence[str]) -> Script[list[tuple[Head, int]]]:
 
 def _read(row: Row, digest: tuple[Event, ...]) -> tuple[Head, int]:
     ident, team, event_id, uid, subscription, generation, agent, shard, key, lane, order, created, due, replay = row[:14]
-    attempts, tries, state, budget, seq, envelope, family, pointer, coding, body = row[14:24]
-    flow = row[24:27]
+    attempts, tries, state, budget, step, fell_for, seq, envelope, family, pointer, coding, body = row[14:26]
+    flow = row[26:29]
     invocation = Invocation(
         id=ident,
         team=team,
@@ -173,11 +175,12 @@ def _read(row: Row, digest: tuple[Event, ...]) -> tuple[Head, int]:
     if replay:
         document["replayid"] = replay
     event = from_envelope(document, b"" if body is None else unpacked(coding, body), family=family, pointer=pointer)
-    return Head(invocation, event, attempts, tries, State(state), budget_ms=budget, digest=digest, run=_run(row)), seq
+    found = Head(invocation, event, attempts, tries, State(state), budget_ms=budget, digest=digest, run=_run(row))
+    return (replace(found, step=step, fell_for=fell_for) if step else found), seq
 
 
 def _run(row: Row) -> Run | None:
-    if row[27] is None:
+    if row[29] is None:
         return None
-    number, lease_ms, ends_ms, waiting, signal, checkpoint = row[27:]
+    number, lease_ms, ends_ms, waiting, signal, checkpoint = row[29:]
     return Run(number, lease_ms, ends_ms, not waiting, signal, checkpoint.encode())

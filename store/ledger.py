@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import TypeAlias
 
-from schemas.invocation import State
+from schemas.invocation import Invocation, State
 from schemas.ledger import Block, Head, Held, Lease, Opening, OpenRuns, Settlement, Stall, Window
 from store import shards
 from store.engine import Engine, Script, fetch
@@ -69,7 +69,13 @@ class Ledger:
             await self._engine.write(lambda: closed_stale(left_open, now_ms))
             lanes = [head.invocation.lane for head, _ in heads]
             heads = await self._engine.read(lambda: heads_of(lanes))
-        return [head for head, _ in heads if head.state in {State.QUEUED, State.WAITING}]
+        # Between two reads a lane may have gone to another agent: its next one is not for those who asked.
+        mine = set(agents)
+        return [
+            head
+            for head, _ in heads
+            if head.state in {State.QUEUED, State.WAITING} and not mine.isdisjoint(_names(head.invocation))
+        ]
 
     async def next_in_lane(self, lane: str) -> Head | None:
         """The lane's head, whenever it is due; None where the lane is empty."""
@@ -164,3 +170,8 @@ class Ledger:
 
     async def _move_all(self, moves: Sequence[Move]) -> list[bool]:
         return await self._engine.write(lambda: moved(moves))
+
+
+def _names(invocation: Invocation) -> set[Asked]:
+    """By what its agent may have been asked for: whole, or the part of its shard."""
+    return {(invocation.team, invocation.agent), (invocation.team, invocation.agent, invocation.shard)}

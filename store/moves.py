@@ -7,7 +7,7 @@ crosswise, and admission, which locks lanes alone, waits for none of them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -18,12 +18,13 @@ from schemas.ledger import Opening, Settlement
 from schemas.runs import ACCEPTED, OFFERED, UNANSWERED
 from schemas.times import iso
 from store.engine import AddNew, Call, Change, Each, Notify, Put, Script
+from store.fallbacks import Fall, falls_of, handed_over
 from store.heads import ZERO
 from store.prepared import Bulk, Prepared, among
 from store.run_rows import Begin, begun, ended, judged
 from store.sent import SENT_BODY, SENT_NAMES, packed
-from store.shards import epochs_of
-from store.tables import NEVER_MS, ROSTER, attempts, invocations, lanes, outbox, subscriptions
+from store.shards import WORK, epochs_of
+from store.tables import NEVER_MS, ROSTER, attempts, exchanges, invocations, lanes, outbox, subscriptions
 from store.texts import kept
 from store.versions import raised
 
@@ -40,6 +41,7 @@ _FOR_OPENING = Prepared(
         invocations.c.seq,
         invocations.c.state,
         invocations.c.attempts,
+        invocations.c.shard,
         exists()
         .where(_before.c.lane == invocations.c.lane, _before.c.ended_ms == ZERO, _before.c.seq < invocations.c.seq)
         .correlate(invocations),
@@ -136,18 +138,27 @@ _FILL = Prepared(
     *("missing_", "cut_", *SENT_NAMES, "seq_", "no"),
 )
 _LANES = Prepared(
-    select(lanes.c.id, lanes.c.queued).where(among(lanes.c.id, "ids")).order_by(lanes.c.id).with_for_update(), "ids"
+    select(lanes.c.id, lanes.c.queued, lanes.c.agent).where(among(lanes.c.id, "ids")).order_by(lanes.c.id).with_for_update(),
+    "ids",
 )
 _DROP_LANE = Prepared(delete(lanes).where(lanes.c.id == bindparam("id_")), "id_")
 _SET_LANE = Prepared(
     update(lanes)
     .where(lanes.c.id == bindparam("id_"))
-    .values(queued=bindparam("left"), due_ms=bindparam("due"), hold=bindparam("why")),
-    *("left", "due", "why", "id_"),
+    .values(
+        queued=bindparam("left"),
+        due_ms=bindparam("due"),
+        hold=bindparam("why"),
+        agent=bindparam("agent_"),
+        shard=bindparam("shard_"),
+    ),
+    *("left", "due", "why", "agent_", "shard_", "id_"),
 )
 _first = invocations.alias("first")
 _LANE_HEADS = Prepared(
-    select(invocations.c.lane, invocations.c.state, invocations.c.reason, invocations.c.due_ms).where(
+    select(
+        *(invocations.c[name] for name in ("lane", "state", "reason", "due_ms", "agent", "shard")),
+    ).where(
         invocations.c.seq.in_(
             select(
                 select(_first.c.seq)
@@ -161,6 +172,7 @@ _LANE_HEADS = Prepared(
     ),
     "ids",
 )
+_EXCHANGES = Bulk(exchanges, "invocation_seq", "number", "exchange", then="ON CONFLICT DO NOTHING")
 _OUTBOX = Bulk(outbox, "key", "body")
 _DISABLE = Prepared(
     update(subscriptions)
@@ -193,6 +205,7 @@ class Move:
     settlement: Settlement | None = None
     attempt_outcome: str = ""
     told: Mapping[str, Any] | None = None
+    fall: Fall | None = None
 
 
 def move_of(settlement: Settlement) -> Move:
@@ -224,7 +237,8 @@ def opened(openings: Sequence[Opening]) -> Script[list[bool]]:
             and epochs.get(opening.shard) == opening.epoch
             and row[2] in WAITING_STATES
             and opening.number == row[3] + 1
-            and not row[4]
+            and opening.shard == row[4]
+            and not row[5]
         )
         answers.append(is_open)
         if is_open and row is not None:
@@ -270,10 +284,27 @@ def moved(moves: Sequence[Move]) -> Script[list[bool]]:
             if move.settlement is not None and move.settlement.number == row[3]:
                 fills.append((move.settlement, row[1]))
     if todo:
-        yield from _write(todo)
+        yield from _write((yield from _fallen(todo)))
     if fills:
         yield Each(_FILL, [_filling(settlement, seq) for settlement, seq in fills])
     return answers
+
+
+def _fallen(todo: list[tuple[Move, Any]]) -> Script[list[tuple[Move, Any]]]:
+    """Part of a script: the moves, with those that would bury going on along their fallback chain where there is one."""
+    buried = {
+        move.invocation_id: (row[8], move.reason, move.at_ms)
+        for move, row in todo
+        if move.state is State.BURIED and not (move.settlement and move.settlement.disable_subscription)
+    }
+    falls = (yield from falls_of(buried)) if buried else {}
+    return [(move if move.invocation_id not in falls else _falling(move, falls[move.invocation_id]), row) for move, row in todo]
+
+
+def _falling(move: Move, fall: Fall) -> Move:
+    return replace(
+        move, state=fall.state, reason=fall.reason, due_ms=fall.due_ms, tries=0, budget_ms=fall.due_ms, outcome="", fall=fall
+    )
 
 
 def _may_move(move: Move, row: Any) -> bool:
@@ -293,11 +324,21 @@ def _is_repeated(move: Move, row: Any) -> bool:
 
 def _write(todo: Sequence[tuple[Move, Any]]) -> Script[None]:
     yield Each(_CLOSE, [_closing(move.settlement, row[1]) for move, row in todo if move.settlement is not None])
+    if frames := [
+        (row[1], move.settlement.number, move.settlement.exchange)
+        for move, row in todo
+        if move.settlement is not None and move.settlement.exchange
+    ]:
+        yield Put(_EXCHANGES, frames)
     yield Each(_MOVE, [_movement(move, row) for move, row in todo])
     yield from _follow_runs(todo)
+    if falls := [(move.fall, row[1], row[3], move.at_ms, row[8]) for move, row in todo if move.fall is not None]:
+        yield from handed_over(falls)
+        yield Notify(WORK, ",".join(map(str, sorted({fall.shard for fall, *_ in falls}))))
     gone: dict[str, int] = {}
     for move, row in todo:
-        gone[row[5]] = gone.get(row[5], 0) + (move.state in END_STATES)
+        has_left = move.state in END_STATES or (move.fall is not None and move.fall.leaves_lane)
+        gone[row[5]] = gone.get(row[5], 0) + has_left
     yield from _shorten(gone)
     told = [(row[6], _outcome(move, row)) for move, row in todo if move.state in END_STATES or move.told is not None]
     if told:
@@ -399,21 +440,30 @@ def _disable(todo: Iterable[tuple[Move, Any]]) -> Script[None]:
 
 def _shorten(ended: dict[str, int]) -> Script[None]:
     """Part of a script: take the ended ones off their lanes; an empty lane goes, another takes its new head's due time."""
-    dropped, left = [], {}
-    for lane, queued in (yield Call(_LANES, (list(ended),))):
+    dropped, left, agents = [], {}, {}
+    for lane, queued, agent in (yield Call(_LANES, (list(ended),))):
         if queued > ended[lane]:
-            left[lane] = queued - ended[lane]
+            left[lane], agents[lane] = queued - ended[lane], agent
         else:
             dropped.append((lane,))
     yield Each(_DROP_LANE, dropped)
     if left:
-        yield from point_at_heads(left)
+        yield from point_at_heads(left, agents)
 
 
-def point_at_heads(left: dict[str, int]) -> Script[None]:
-    """Part of a script: give lanes, locked already, their lengths, and their heads' due times."""
+def point_at_heads(left: dict[str, int], agents: Mapping[str, str]) -> Script[None]:
+    """Part of a script: give lanes, locked already, their lengths, and their heads' due times and agents.
+
+    `agents` is whose they were: where a head is for another one, that one's owner is woken.
+    """
     heads = yield Call(_LANE_HEADS, (list(left),))
-    yield Each(_SET_LANE, [(left[lane], *_waits(state, reason, due_ms), lane) for lane, state, reason, due_ms in heads])
+    yield Each(
+        _SET_LANE,
+        [(left[lane], *_waits(state, reason, due), agent, shard, lane) for lane, state, reason, due, agent, shard in heads],
+    )
+    moved_on = {shard for lane, _, _, _, agent, shard in heads if agents.get(lane, agent) != agent}
+    if moved_on:
+        yield Notify(WORK, ",".join(map(str, sorted(moved_on))))
 
 
 def _waits(state: str, reason: str, due_ms: int) -> tuple[int, str]:

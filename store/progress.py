@@ -11,7 +11,7 @@ from store.engine import Call, Engine, Script, change, fetch
 from store.prepared import Prepared
 from store.tables import progress
 
-REPLAY, REDRIVE = "replay", "redrive"
+REPLAY, REDRIVE, PURGE = "replay", "redrive", "purge"
 RUNNING, DONE, FAILED = "running", "done", "failed"
 _COLUMNS = (
     "id", "team", "kind", "query", "state", "reason", "actor", "total", "done", "position", "created_ms", "updated_ms",

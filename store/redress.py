@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from sqlalchemy import bindparam, select, update
 
 from schemas.invocation import State, Wait
-from store.admission import WORK
-from store.engine import AddNew, Call, Each, Engine, Notify, Row, Script, fetch
+from store.deadletters import PURGED
+from store.engine import AddNew, Call, Each, Engine, Notify, Script, fetch
 from store.heads import ZERO
 from store.moves import Move, moved, point_at_heads
 from store.prepared import Bulk, Prepared, among
 from store.run_rows import signals_forgotten
+from store.shards import WORK
 from store.tables import invocations, lanes
 
 REDRIVABLE = frozenset({State.BURIED, State.EXPIRED, State.CANCELED, State.SUPERSEDED})
@@ -20,10 +22,8 @@ _SLICE = 200
 
 _ENDED = Prepared(
     select(
-        *(
-            invocations.c[name]
-            for name in ("seq", "id", "state", "lane", "team", "subscription_uid", "agent", "shard", "reason")
-        )
+        *(invocations.c[name] for name in ("seq", "id", "state", "lane", "team", "subscription_uid", "agent", "shard")),
+        *(invocations.c[name] for name in ("step", "home_agent", "home_shard", "reason")),
     )
     .where(invocations.c.team == bindparam("team_"), among(invocations.c.id, "ids"))
     .order_by(invocations.c.seq)
@@ -43,6 +43,13 @@ _AGAIN = Prepared(
         budget_ms=bindparam("now"),
     ),
     *("now", "seq_"),
+)
+# A redrive begins at its own agent again, with the whole chain before it.
+_HOME = Prepared(
+    update(invocations)
+    .where(invocations.c.seq == bindparam("seq_"))
+    .values(step=0, fell_for="", agent=bindparam("agent_"), shard=bindparam("shard_")),
+    *("agent_", "shard_", "seq_"),
 )
 _LENGTHEN = Bulk(
     lanes,
@@ -106,24 +113,26 @@ class Redress:
 
 
 def _redriven(team: str, ids: Sequence[str], now_ms: int) -> Script[list[str]]:
-    rows = [row for row in (yield Call(_ENDED, (team, ids))) if row[2] in REDRIVABLE or is_blocking(row[2], row[8])]
+    rows = [_Redriven(*row) for row in (yield Call(_ENDED, (team, ids)))]
+    rows = [row for row in rows if row.is_redrivable]
     if not rows:
         return []
     counts: dict[str, int] = {}
-    firsts: dict[str, Row] = {}
+    firsts: dict[str, _Redriven] = {}
     for row in rows:
-        lane = row[3]
-        counts[lane] = counts.get(lane, 0) + (row[2] in REDRIVABLE)  # one that blocks is in its lane already
-        firsts.setdefault(lane, row)
+        counts[row.lane] = counts.get(row.lane, 0) + (row.state in REDRIVABLE)  # what waits or blocks is counted already
+        firsts.setdefault(row.lane, row)
     lengthened = yield AddNew(
         _LENGTHEN,
-        [(lane, *firsts[lane][4:8], now_ms, counts[lane]) for lane in sorted(firsts)],
+        [(lane, *firsts[lane].whose, now_ms, counts[lane]) for lane in sorted(firsts)],
     )
-    yield Each(_AGAIN, [(now_ms, row[0]) for row in rows])
-    yield from signals_forgotten([row[0] for row in rows])
-    yield from point_at_heads(dict(lengthened))
-    yield Notify(WORK, ",".join(map(str, sorted({row[7] for row in rows}))))
-    return [row[1] for row in rows]
+    yield Each(_AGAIN, [(now_ms, row.seq) for row in rows])
+    yield from signals_forgotten([row.seq for row in rows])
+    if sent_home := [(row.home_agent, row.home_shard, row.seq) for row in rows if row.step]:
+        yield Each(_HOME, sent_home)
+    yield from point_at_heads(dict(lengthened), {})
+    yield Notify(WORK, ",".join(map(str, sorted({row.home[1] for row in rows}))))
+    return [row.id for row in rows]
 
 
 def is_blocking(state: str, reason: str) -> bool:
@@ -132,9 +141,44 @@ def is_blocking(state: str, reason: str) -> bool:
 
 
 def _skipped(team: str, ids: Sequence[str], reason: str, now_ms: int) -> Script[list[str]]:
-    rows = [row for row in (yield Call(_ENDED, (team, ids))) if is_blocking(row[2], row[8])]
+    rows = [_Redriven(*row) for row in (yield Call(_ENDED, (team, ids)))]
+    rows = [row for row in rows if is_blocking(row.state, row.reason)]
     if not rows:
         return []
-    answers = yield from moved([Move(row[1], State.BURIED, reason, now_ms) for row in rows])
-    yield Notify(WORK, ",".join(map(str, sorted({row[7] for row in rows}))))
-    return [row[1] for row, was in zip(rows, answers, strict=True) if was]
+    answers = yield from moved([Move(row.id, State.BURIED, reason, now_ms) for row in rows])
+    yield Notify(WORK, ",".join(map(str, sorted({row.shard for row in rows}))))
+    return [row.id for row, was in zip(rows, answers, strict=True) if was]
+
+
+class _Redriven(NamedTuple):
+    """An invocation that is to be redriven."""
+
+    seq: int
+    id: str
+    state: str
+    lane: str
+    team: str
+    subscription_uid: str
+    agent: str
+    shard: int
+    step: int
+    home_agent: str
+    home_shard: int
+    reason: str
+
+    @property
+    def is_redrivable(self) -> bool:
+        """It came to an end and was not purged, or waits for a person, whose answer this is."""
+        if self.reason.startswith(PURGED):
+            return False
+        return self.state in REDRIVABLE or (self.state == State.WAITING and self.reason in {Wait.HUMAN, Wait.BLOCKED})
+
+    @property
+    def home(self) -> tuple[str, int]:
+        """Whose it is from now on: its own agent, with that one's shard."""
+        return (self.home_agent, self.home_shard) if self.step else (self.agent, self.shard)
+
+    @property
+    def whose(self) -> tuple[str, str, str, int]:
+        """The lane's team, subscription, agent and shard."""
+        return self.team, self.subscription_uid, *self.home

@@ -31,7 +31,9 @@ from store.tables import (
     bodies,
     dedups,
     events,
+    exchanges,
     facts,
+    fallbacks,
     flows,
     folds,
     invocations,
@@ -72,6 +74,8 @@ _OF_EVENTS = select(invocations.c.seq).where(among(invocations.c.event_id, "ids"
 _DROP_ATTEMPTS = Prepared(delete(attempts).where(attempts.c.invocation_seq.in_(_OF_EVENTS)), "ids")
 _DROP_RUNS = Prepared(delete(runs).where(runs.c.invocation_seq.in_(_OF_EVENTS)), "ids")
 _DROP_NOTES = Prepared(delete(run_notes).where(run_notes.c.invocation_seq.in_(_OF_EVENTS)), "ids")
+_DROP_FALLBACKS = Prepared(delete(fallbacks).where(fallbacks.c.invocation_seq.in_(_OF_EVENTS)), "ids")
+_DROP_EXCHANGES = Prepared(delete(exchanges).where(exchanges.c.invocation_seq.in_(_OF_EVENTS)), "ids")
 _DROP_INVOCATIONS = Prepared(delete(invocations).where(among(invocations.c.event_id, "ids")), "ids")
 _DROP_FLOWS = Prepared(
     delete(flows).where(flows.c.invocation_id.in_(select(invocations.c.id).where(among(invocations.c.event_id, "ids")))), "ids"
@@ -225,7 +229,18 @@ def _events_of(part: str, before_ms: int) -> Script[int]:
 
 
 def _without_work(ids: list[str]) -> Script[None]:
-    for statement in (_DROP_ATTEMPTS, _DROP_NOTES, _DROP_RUNS, _DROP_FLOWS, _DROP_INVOCATIONS, _DROP_FOLDS):
+    for statement in (
+        *(
+            _DROP_ATTEMPTS,
+            _DROP_NOTES,
+            _DROP_RUNS,
+            _DROP_EXCHANGES,
+            _DROP_FALLBACKS,
+            _DROP_FLOWS,
+            _DROP_INVOCATIONS,
+            _DROP_FOLDS,
+        ),
+    ):
         yield Call(statement, (ids,))
 
 

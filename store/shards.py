@@ -12,6 +12,7 @@ from store.prepared import Bulk, Prepared, among, database_ms
 from store.tables import SHARDS, owners, shards
 
 SHARDS_FREED = "shards"  # the channel on which owners hear that shards became free
+WORK = "work"  # the channel on which the owners of shards hear of new work; its payload names the shards
 
 _NOW = Prepared(select(database_ms()))
 _REGISTER = Bulk(owners, "id", "lease_ms", then="ON CONFLICT (id) DO UPDATE SET lease_ms = excluded.lease_ms")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import bindparam, delete, exists, func, insert, or_, select, update
 
 from schemas.config import SubscriptionConfig, SubscriptionSpec, SubscriptionState
 from store.engine import Call, Engine, Script, fetch
@@ -39,9 +39,18 @@ _HAS_LANES = exists().where(
     lanes.c.agent == subscriptions.c.agent,
     lanes.c.subscription_uid == subscriptions.c.uid,
 )
+CHAINED = '"fallback": [{'  # what the spec of a subscription with a fallback chain contains, as it is kept
+# On a fallback chain a lane may be another agent's; no index leads there, so only those with a chain look for them.
+_HAS_NO_CHAIN = subscriptions.c.spec.not_like(f"%{CHAINED}%")
+_HAS_LANES_ELSEWHERE = exists().where(lanes.c.subscription_uid == subscriptions.c.uid, lanes.c.agent != subscriptions.c.agent)
 _DROP_DRAINED = Prepared(
     delete(subscriptions)
-    .where(subscriptions.c.draining == 1, subscriptions.c.updated_ms < bindparam("before_ms"), ~_HAS_LANES)
+    .where(
+        subscriptions.c.draining == 1,
+        subscriptions.c.updated_ms < bindparam("before_ms"),
+        ~_HAS_LANES,
+        or_(_HAS_NO_CHAIN, ~_HAS_LANES_ELSEWHERE),
+    )
     .returning(subscriptions.c.uid),
     "before_ms",
 )

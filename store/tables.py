@@ -294,6 +294,10 @@ invocations = Table(
     _number("due_ms"),
     _number("ended_ms"),
     _text("replay_id"),
+    _number("step"),  # of its subscription's fallback chain; 0: not begun
+    _text("home_agent"),  # whose it was before the chain began
+    _number("home_shard"),
+    _text("fell_for"),  # what it would have been buried for, last
     UniqueConstraint("id"),
 )
 Index("ix_invocations_event", invocations.c.event_id)  # trace, retention
@@ -480,6 +484,32 @@ pollers = Table(
     _number("until_ms"),
     sqlite_with_rowid=False,
 )
+
+# Of attempts that failed: the request's address and headers and the answer's headers, without secrets.
+exchanges = Table(
+    "exchanges",
+    metadata,
+    _number("invocation_seq", key=True),
+    _number("number", key=True),
+    _bytes("exchange"),  # JSON
+    sqlite_with_rowid=False,
+)
+
+# The links of fallback chains that invocations went to.  `due_ms` is when the link begins; `attempts`: how many were before.
+fallbacks = Table(
+    "fallbacks",
+    metadata,
+    _seq(),
+    _number("invocation_seq"),
+    _number("at_ms"),
+    _number("step"),
+    _text("kind"),  # wait | agent | notify | answer
+    _text("agent"),
+    _number("attempts"),
+    _number("due_ms"),
+    _text("reason"),
+)
+Index("ix_fallbacks_invocation", fallbacks.c.invocation_seq)  # trace, retention
 
 shards = Table(
     "shards",

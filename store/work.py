@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, bindparam, func, select
 
+from store.deadletters import KIND
 from store.engine import Engine, fetch
 from store.prepared import Prepared, among
 from store.tables import attempts, invocations
@@ -94,12 +95,13 @@ class InvocationFilter:
     agent: str = ""
     subscription: str = ""
     event: str = ""
+    kind: str = ""  # of a dead letter's reason
     since_ms: int | None = None
     until_ms: int | None = None
 
     def asked(self) -> dict[str, Any]:
         """The names of the conditions that are asked, with their parameters' values."""
-        found = {name: value for name in ("state", "agent", "subscription", "event") if (value := getattr(self, name))}
+        found = {name: value for name in ("state", "agent", "subscription", "event", "kind") if (value := getattr(self, name))}
         times = {"since": self.since_ms, "until": self.until_ms}
         return found | {name: value for name, value in times.items() if value is not None}
 
@@ -109,6 +111,7 @@ _CONDITIONS: dict[str, ColumnElement[bool]] = {
     "agent": invocations.c.agent == bindparam("agent_"),
     "subscription": invocations.c.subscription == bindparam("subscription_"),
     "event": invocations.c.event_id == bindparam("event_"),
+    "kind": bindparam("kind_") == KIND,
     "since": invocations.c.created_ms >= bindparam("since_"),
     "until": invocations.c.created_ms < bindparam("until_"),
 }

@@ -70,6 +70,7 @@ class Outcome:
     """How an attempt ended: a word of the closed set, and what is kept of the answer for people.
 
     `is_ours` says that the agent was not asked at all, for a reason of this invocation: it tells nothing about the agent.
+    `exchange` is the frame of a failed call, as `dispatcher.exchange` keeps it.
     """
 
     word: str
@@ -80,6 +81,7 @@ class Outcome:
     sent: bool = True
     is_ours: bool = False
     offer: bytes | None = None  # what a pull agent is to fetch
+    exchange: bytes = b""
 
 
 class AgentProtocol(Protocol):

@@ -46,10 +46,12 @@ async def test_every_answer_is_as_the_document_says(world: World) -> None:
     event_id = await delivered(world)
     _, begun = await world.call("POST", "/v1/replays", {})
     _, redriven = await world.call("POST", "/v1/redrives", {})
+    _, purged = await world.call("POST", "/v1/purges", {})
     invocations = {
         "redrive": (await ended(world, "buried", "buried")).invocations[0].id,
         "cancel": (await world.admit("queued")).invocations[0].id,
         "skip": (await ended(world, "blocked", "waiting", reason="blocked")).invocations[0].id,
+        "dead-letters": (await ended(world, "dead", "buried")).invocations[0].id,
     }
     for act in ("heartbeat", "status", "complete", "fail"):
         invocations[act], plan = await accepted(world, act)
@@ -59,11 +61,12 @@ async def test_every_answer_is_as_the_document_says(world: World) -> None:
     unanswered = set()
     for route in ROUTES:
         kind, last = route.path.split("/")[2], route.path.rpartition("/")[2]
-        ident = invocations.get(last, invocations["cancel"])
-        progress = redriven["id"] if kind == "redrives" else begun["id"]
+        ident = invocations.get(last, invocations.get(kind, invocations["cancel"]))
+        progress = {"redrives": redriven, "purges": purged}.get(kind, begun)["id"]
         names = {"event_id": event_id, "invocation_id": ident, "progress_id": progress, "key_id": "viewer"}
         path = route.path.format(**names, name=THINGS.get(kind, ""))
         query = {"force": "true", "dry_run": "true"} if route.method in {"PUT", "DELETE"} and route.query else {}
+        query = {name: value for name, value in query.items() if route.query and name in route.query.model_fields}
         if (route.method, kind) == ("GET", "facts"):
             query = {"thing": "default/gh/1"}
         who = last if route.role == "agent" and last in world.keys else "admin"
@@ -90,6 +93,7 @@ def _body(path: str, method: str, event_id: str) -> Any:
         "/v1/quota": {"attempts": 100, "per": "1m"},
         "/v1/lanes/unblock": {"how": "skip", "dry_run": True},
         "/v1/redrives": {"dry_run": True},
+        "/v1/purges": {"dry_run": True},
         "/v1/replays": {"dry_run": True},
         "/v1/sources/{name}": DOCUMENT["sources"]["gh"],
         "/v1/agents/{name}": DOCUMENT["agents"]["triage"],

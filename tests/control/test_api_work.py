@@ -124,6 +124,58 @@ async def test_a_redrive_by_query_counts_first_and_is_followed_to_its_end(world:
     assert len(listed["items"]) == 3
 
 
+async def test_dead_letters_are_listed_counted_shown_and_redriven_by_reason(world: World) -> None:
+    await world.applied()
+    ident = (await ended(world, "one", "buried")).invocations[0].id
+
+    _, listed = await world.call("GET", "/v1/dead-letters", agent="triage")
+    _, none = await world.call("GET", "/v1/dead-letters", reason="gone")
+    _, counts = await world.call("GET", "/v1/dead-letters/counts")
+    status, shown = await world.call("GET", f"/v1/dead-letters/{ident}")
+    _, tried = await world.call("POST", "/v1/redrives", {"reason": counts["items"][0]["kind"], "dry_run": True})
+    _, other = await world.call("POST", "/v1/redrives", {"reason": "gone", "dry_run": True})
+
+    assert [found["id"] for found in listed["items"]] == [ident]
+    assert none["items"] == []
+    assert (counts["total"], counts["items"][0]["agent"], counts["items"][0]["count"]) == (1, "triage", 1)
+    assert (status, shown["id"], len(shown["exchanges"])) == (200, ident, 1)
+    assert (tried["total"], other["total"]) == (1, 0)
+
+
+async def test_dead_letters_are_purged_by_query_and_the_rest_stays(world: World) -> None:
+    await world.applied()
+    gone = [(await ended(world, str(number), "buried")).invocations[0].id for number in range(3)]
+    done = (await ended(world, "done", "done")).invocations[0].id
+
+    _, tried = await world.call("POST", "/v1/purges", {"dry_run": True})
+    status, begun = await world.call("POST", "/v1/purges", {"agent": "triage"})
+    await world.bulk.work_off()
+    _, followed = await world.call("GET", f"/v1/purges/{begun['id']}")
+    _, left = await world.call("GET", "/v1/dead-letters")
+    again, _ = await world.call("POST", f"/v1/invocations/{gone[0]}/redrive")
+
+    assert (tried["state"], tried["total"]) == ("dry_run", 3)
+    assert (status, followed["state"], followed["done"]) == (202, "done", 3)
+    assert left["items"] == []
+    assert again == 409
+    assert (await state_of(world, gone[0]))[0] == "canceled"
+    assert (await state_of(world, done))[0] == "done"
+
+
+async def test_one_dead_letter_is_purged_by_its_id_and_what_is_none_is_not(world: World) -> None:
+    await world.applied()
+    ident = (await ended(world, "one", "buried")).invocations[0].id
+    done = (await ended(world, "two", "done")).invocations[0].id
+
+    tried, _ = await world.call("DELETE", f"/v1/dead-letters/{ident}", dry_run="true")
+    still, _ = await world.call("GET", f"/v1/dead-letters/{ident}")
+    status, _ = await world.call("DELETE", f"/v1/dead-letters/{ident}")
+    gone, _ = await world.call("GET", f"/v1/dead-letters/{ident}")
+    refused, _ = await world.call("DELETE", f"/v1/dead-letters/{done}")
+
+    assert (tried, still, status, gone, refused) == (200, 200, 200, 404, 409)
+
+
 async def test_what_is_done_is_not_redriven_by_query(world: World) -> None:
     status, problem = await world.call("POST", "/v1/redrives", {"state": "done"})
 

@@ -525,6 +525,8 @@ ENDED = {"id": "prg_1", "state": "done", "total": 2, "done": 2}
     (["redrive", "--agent", "triage"], "/v1/redrives", {"agent": "triage", "state": "buried", "dry_run": False}),
     (["redrive", "--all", "--state", "expired"], "/v1/redrives", {"state": "expired", "dry_run": False}),
     (["replay", "--source", "s", "--type", "t", "-s", "bugs"], "/v1/replays", {"source": "s", "type": "t", "subscription": "bugs", "dry_run": False}),
+    (["redrive", "--reason", "max_age"], "/v1/redrives", {"reason": "max_age", "state": "buried", "dry_run": False}),
+    (["dead", "purge", "--reason", "gone", "--agent", "triage"], "/v1/purges", {"reason": "gone", "agent": "triage", "dry_run": False}),
     (["replay", "evt_a"], "/v1/replays", {"event": "evt_a", "dry_run": False}),
 ])  # fmt: skip
 def test_work_by_query_is_followed_to_its_end(api, words, path, body):

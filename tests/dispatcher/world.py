@@ -115,6 +115,9 @@ class FakeRoster:
         self.subscriptions_now[name] = SubscriptionConfig("default", name, f"sub-{name}", 1, made)
         self.number += 1
 
+    def spec_of(self, uid: str) -> SubscriptionSpec | None:
+        return next((found.spec for found in self.subscriptions_now.values() if found.uid == uid), None)
+
     def drop_subscription(self, name: str) -> None:
         del self.subscriptions_now[name]
         self.number += 1
@@ -161,6 +164,8 @@ class World:
         self.clock = VirtualClock()
         self.ledger = FakeLedger(self.clock.now_ms)
         self.roster = FakeRoster()
+        self.ledger.spec_of = self.roster.spec_of
+        self.ledger.agents = lambda: {name: agent.shard for name, agent in self.roster.agents_now.items()}
         self.curator = FakeCurator()
         self.caller = FakeCaller(self.clock)
         self.said: list[tuple[str, dict[str, Any]]] = []

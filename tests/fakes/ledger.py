@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from schemas.config import SubscriptionSpec
 from schemas.errors import StoreUnavailable
+from schemas.fallback import Kind, agent_at, chain_of, link_at, onward
 from schemas.invocation import END_STATES, Admitted, Invocation, Order, State
 from schemas.ledger import Block, Head, Held, Lease, Opening, OpenRuns, Run, Settlement, Stall, Window
 from schemas.runs import CANCELED, OFFERED
@@ -30,6 +32,10 @@ class Row:
     settled: dict[int, str] = field(default_factory=dict)
     digest: tuple[object, ...] = ()
     run: Run | None = None
+    step: int = 0
+    home: str = ""
+    fell_for: str = ""
+    budget_ms: int = 0
 
     @property
     def is_open(self) -> bool:
@@ -62,6 +68,8 @@ class FakeLedger:
         self.taken: dict[tuple[str, int], int] = {}
         self.held: dict[tuple[str, str], Held] = {}
         self.calls: list[str] = []
+        self.spec_of: Callable[[str], SubscriptionSpec | None] = lambda _: None  # of a subscription's uid
+        self.agents: Callable[[], Mapping[str, int]] = dict  # today's agents, with their shards
         self.fenced = 0
         self.is_down = False
         self.wanted: dict[str, int] = {}  # by agent: how much its pollers wait for
@@ -167,7 +175,18 @@ class FakeLedger:
         return row.due_ms is not None and row.due_ms <= now_ms
 
     def _head(self, row: Row) -> Head:
-        return Head(row.invocation, row.event, row.attempts, row.tries, row.state, digest=row.digest, run=row.run)
+        return Head(
+            row.invocation,
+            row.event,
+            row.attempts,
+            row.tries,
+            row.state,
+            budget_ms=row.budget_ms,
+            step=row.step,
+            fell_for=row.fell_for,
+            digest=row.digest,
+            run=row.run,
+        )
 
     async def next_in_lane(self, lane: str) -> Head | None:
         await self._begin("next_in_lane")
@@ -199,6 +218,8 @@ class FakeLedger:
             return False
         if row.state not in {State.QUEUED, State.WAITING} or opening.number != row.attempts + 1:
             return False
+        if opening.shard != row.invocation.shard:
+            return False
         row.state, row.attempts = State.RUNNING, opening.number
         row.opened[opening.number] = opening
         await self.delay()
@@ -215,7 +236,9 @@ class FakeLedger:
         row.tries = settlement.tries
         if settlement.disable_subscription:
             self.disabled.add(settlement.disable_subscription)
-        self._moved(row, settlement.state, settlement.reason, settlement.due_ms or None)
+        may_fall = settlement.state is State.BURIED and not settlement.disable_subscription
+        if not (may_fall and self._fell(row, settlement.reason, settlement.ended_ms)):
+            self._moved(row, settlement.state, settlement.reason, settlement.due_ms or None)
         if settlement.run is not None:
             terms, checkpoint = settlement.run, row.run.checkpoint if row.run else b""
             fetched = terms.offer is None
@@ -285,6 +308,30 @@ class FakeLedger:
         self._moved(row, State.DONE, "reported", 0)
         return True
 
+    def _fell(self, row: Row, reason: str, now_ms: int) -> bool:
+        spec = self.spec_of(row.invocation.subscription_uid)
+        chain = chain_of(spec.fallback) if spec is not None else ()
+        home, known = row.home or row.invocation.agent, self.agents()
+        step = onward(chain, row.step, home=home, known=known)
+        if step is None or spec is None:
+            return False
+        here, link, agent = link_at(chain, row.step), chain[step - 1], agent_at(chain, step, home=home)
+        if here is None or here.kind not in {Kind.NOTIFY, Kind.ANSWER}:
+            row.fell_for = reason
+        before, lane = row.invocation, row.invocation.lane
+        if spec.fallback_lane == "go_on" and lane != before.id:
+            self.lanes[lane].remove(before.id)
+            if not self.lanes[lane]:
+                del self.lanes[lane]
+            lane = before.id
+            self.lanes[lane] = [before.id]
+        row.invocation = replace(before, agent=agent, shard=known[agent], lane=lane)
+        row.step, row.home, row.tries = step, home, 0
+        row.due_ms = row.budget_ms = now_ms + round(link.wait_s * 1000)
+        row.state = State.WAITING if link.wait_s else State.QUEUED
+        row.reason = link.kind.value
+        return True
+
     def _moved(self, row: Row, state: State, reason: str, due_ms: int | None) -> None:
         row.state, row.reason, row.due_ms = state, reason, due_ms
         if state in END_STATES:
@@ -307,7 +354,8 @@ class FakeLedger:
         row = self.rows[head.invocation.id]
         if not self._is_mine(head.invocation.shard, epoch) or row.state not in {State.QUEUED, State.WAITING}:
             return False
-        self._moved(row, state, reason, 0)
+        if not (state is State.BURIED and self._fell(row, reason, now_ms)):
+            self._moved(row, state, reason, 0)
         return True
 
     async def release(

@@ -137,6 +137,15 @@ COMMANDS = [
     Told("invocations cancel {run} --dry-run", 0, "would be asked to stop"),
     Told("invocations cancel {run} --force --dry-run", 0, "would be asked to stop"),
     Told("invocations resolve {done} again --note nobody-asked", 1, "waits for nobody"),
+    Told("dead list", 0, "refused"),
+    Told("dead list --reason lost", 2, "lost"),
+    Told("dead counts", 0, "picky"),
+    Told("dead show {buried}", 0, "webhook-id"),
+    Told("dead show {done}", 3, "no dead letter"),
+    Told("dead purge {buried} --dry-run", 0, "would be purged"),
+    Told("dead purge --agent picky --dry-run", 0, "1 would be purged"),
+    Told("dead purge", 2, "--all"),
+    Told("redrive --reason gone --dry-run", 0, "would be redriven"),
     Told("redrive {buried} --dry-run", 0, "would be"),
     Told("redrive {done}", 1, "done"),
     Told("redrive --agent picky --dry-run", 0, "1 would be redriven"),
@@ -196,7 +205,7 @@ def test_a_command_tells_people(told: Told, world: World):
 READS = [
     told
     for told in COMMANDS
-    if told.in_json and told.code in {0, 1} and told.words.split()[0] not in {"send", "redrive", "replay"}
+    if told.in_json and told.code in {0, 1} and not told.words.startswith(("send", "redrive", "replay", "dead purge"))
 ]
 
 

@@ -44,6 +44,7 @@ AGENT = {"url": "http://127.0.0.1:9/", "secret": AGENT_SECRET, "allow_private": 
 SUBSCRIPTION = {"agent": "good", "pattern": {"type": ["github.push"]}}
 SOURCE = {"provider": "github", "secrets": ["another secret"]}
 INV = "/v1/invocations/{invocation_id}"
+DEAD = "/v1/dead-letters/{invocation_id}"
 ASKS = [
     Ask("POST", "/v1/apply", "/v1/apply?dry_run=true", 200, {"version": 1, "agents": {"new": AGENT}}, holds='"create": 1'),
     Ask("POST", "/v1/apply", "/v1/apply", 200, {"version": 1, "subscriptions": {"pushes": SUBSCRIPTION}}, holds="pushes"),
@@ -126,6 +127,18 @@ ASKS = [
     Ask("POST", "/v1/agents/{name}/leases", "/v1/agents/puller/leases", 200, {"wait_s": 0, "max": 3}, holds='"items": []'),
     Ask("POST", "/v1/agents/{name}/leases", "/v1/agents/good/leases", 409, {"wait_s": 0}, holds="webhook"),
     Ask("GET", "/v1/agents/{name}/leases/stream", "/v1/agents/nobody/leases/stream", 404),
+    Ask("GET", "/v1/dead-letters", "/v1/dead-letters?agent=picky", 200, holds="{buried}"),
+    Ask("GET", "/v1/dead-letters", "/v1/dead-letters?reason=lost", 422, holds="/reason"),
+    Ask("GET", "/v1/dead-letters/counts", "/v1/dead-letters/counts", 200, holds='"agent": "picky"'),
+    Ask("GET", "/v1/dead-letters/counts", "/v1/dead-letters/counts?x=1", 422),
+    Ask("GET", DEAD, "/v1/dead-letters/{buried}", 200, holds='"status": 400'),
+    Ask("GET", DEAD, "/v1/dead-letters/{done}", 404, holds="no dead letter"),
+    Ask("DELETE", DEAD, "/v1/dead-letters/{buried}?dry_run=true", 200, holds='"dry_run": true'),
+    Ask("DELETE", DEAD, "/v1/dead-letters/{done}", 409),
+    Ask("POST", "/v1/purges", "/v1/purges", 202, {"agent": "nobody"}, holds="prg_"),
+    Ask("POST", "/v1/purges", "/v1/purges", 422, {"reason": "lost"}, holds="/reason"),
+    Ask("GET", "/v1/purges/{progress_id}", "/v1/purges/{prg}", 200, holds='"total": 0'),
+    Ask("GET", "/v1/purges/{progress_id}", "/v1/purges/prg_none", 404),
     Ask("POST", "/v1/redrives", "/v1/redrives", 202, {"state": "buried", "subscription": "refused"}, holds="rdv_"),
     Ask("POST", "/v1/redrives", "/v1/redrives", 422, {"state": "done"}, holds="/state"),
     Ask("GET", "/v1/redrives/{progress_id}", "/v1/redrives/{rdv}", 200, holds='"total": 1'),

@@ -11,10 +11,11 @@ from schemas.errors import FencedOut
 from schemas.event import Flag
 from schemas.invocation import Planned
 from schemas.topics import Place, Record
-from store.admission import WORK, Admission
+from store.admission import Admission
 from store.bodies import unpacked
 from store.engine import Call, Engine, one_step
 from store.prepared import Prepared
+from store.shards import WORK
 from store.tables import bodies, events, invocations, lanes, rejected, seen
 from tests.store.plans import LOG, NOW, PLACE, a_plan, an_event, an_invocation
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import bindparam, insert, select, update
 
 from schemas.errors import BadSetting, Conflict, DamagedRecord, FencedOut, NightbellError, Saturated, StoreUnavailable
-from store.admission import WORK, Admission
+from store.admission import Admission
 from store.connect import Store, connect
 from store.engine import Call, Change, Notify, Script, change, fetch
 from store.ledger import Ledger
@@ -18,6 +18,7 @@ from store.postgres import PostgresEngine
 from store.postgres_driver import translated
 from store.prepared import Prepared
 from store.schema import migrate, newest, schema_version
+from store.shards import WORK
 from store.tables import meta
 from tests.servers.postgres import PostgresServer, fresh_database, running_postgres
 from tests.store.plans import LOG, NOW, PLACE, a_plan, a_settlement, an_opening
