@@ -103,7 +103,7 @@ class Driver:
         while not self.stopping.is_set():
             for ring, key, seq in chance.choices(self.taken, k=1) * chance.randint(1, 19) if self.taken else ():
                 self.again += await self._answer(session, chance.choice(self.urls), *signed(ring, key, seq)) == 202
-                await asyncio.sleep(chance.uniform(0, 0.05))
+                await asyncio.sleep(chance.uniform(0, 0.2))
             await asyncio.sleep(chance.uniform(0.05, 0.5))
 
 

@@ -44,6 +44,7 @@ async def run_broken(folder: Path, how: str, broker, postgres) -> Verdict:
         return await ended(found)
 
 
+@pytest.mark.slow
 async def test_the_checker_finds_fault_with_each_broken_build(tmp_path: Path, broker, postgres):
     """All of them at once: each mostly waits."""
     runs = [run_broken(tmp_path / how, how, broker, postgres) for how in BUILDS]

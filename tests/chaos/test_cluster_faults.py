@@ -19,7 +19,7 @@ MANY_KILLS = int(os.environ.get("NBTEST_MANY_CLUSTER_KILLS", "20"))  # of each r
 
 
 async def test_nothing_is_lost_doubled_or_reordered_whatever_part_fails(tmp_path: Path, broker, postgres):
-    async with scene(tmp_path, broker, postgres, repeats=1, through_proxies=True, is_seamed=True) as found:
+    async with scene(tmp_path, broker, postgres, keys=8, repeats=1, through_proxies=True, is_seamed=True) as found:
         members = found.system.members
         await found.through(
             [
