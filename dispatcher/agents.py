@@ -11,7 +11,7 @@ from dispatcher.book import Book, Setting
 from dispatcher.breaker import Standing
 from dispatcher.flow import Bucket
 from dispatcher.lanes import AgentKey, Picture, Queue
-from dispatcher.limits import Places, Turns
+from dispatcher.limits import Claim, Places, Turns
 from dispatcher.metrics import AgentMetrics, DispatchMetrics
 from schemas.ledger import Head
 
@@ -32,6 +32,7 @@ class Agent:
     places: Places = field(default_factory=Places)
     turns: dict[str, Turns] = field(default_factory=dict)  # by subscription, of those that have a rate
     runs: set[str] = field(default_factory=set)  # invocations that it accepted, or that it is to fetch
+    claims: dict[str, list[Claim]] = field(default_factory=dict)  # the places of these runs
     unfetched: set[str] = field(default_factory=set)  # of these, what waits to be fetched
     wanted: int = 0  # how much its pollers wait for, where it fetches its work
     over_at_ms: int = 0  # when its runs are looked at next

@@ -46,6 +46,8 @@ async def ping(agent: AgentConfig, caller: Caller, *, now_ms: int, api_url: str,
     setting = setting_of(agent, user_agent=user_agent)
     if setting.protocol is None or setting.target is None:
         return [PingStep("setting", ok=False, detail=setting.problem)]
+    if setting.is_pull:
+        return [PingStep("setting", ok=True, detail="protocol pull: it is never called, it fetches its work")]
     steps = [PingStep("setting", ok=True, detail=f"{agent.spec.protocol} to {agent.spec.url}")]
     head = _synthetic(agent, now_ms)
     event_link = f"{api_url}/v1/events/{head.event.id}"

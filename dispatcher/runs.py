@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from dispatcher.agents import Agent, Agents
@@ -91,6 +91,10 @@ def _again(head: Head, subscription: SubscriptionConfig, why: str, *, now_ms: in
             raise AssertionError(step)
 
 
+async def _nothing(_: Agent) -> None:
+    """Nobody holds anything for runs."""
+
+
 class Supervision:
     """Keeps count of the open runs of this process's agents, and ends those that are over.
 
@@ -105,6 +109,7 @@ class Supervision:
         self._asked: set[AgentKey] = set()
         self._watched: dict[AgentKey, Agent] = {}  # those with open runs
         self.changed: Callable[[Agent], None] = lambda _: None  # it may start more: set by who starts it
+        self.over: Callable[[Agent], Awaitable[None]] = _nothing  # runs of it are over: set as well
 
     def begins(self, agent: Agent, head: Head, step: Supervise) -> None:
         """Its agent just accepted it, or is to fetch it."""
@@ -156,6 +161,7 @@ class Supervision:
                 self._watched[agent.key] = agent
             else:
                 self._watched.pop(agent.key, None)
+            await self.over(agent)
             self.changed(agent)
 
     async def _end_over(self, agents: Sequence[Agent], now_ms: int) -> None:
@@ -191,4 +197,5 @@ class Supervision:
             reason=stall.reason,
             due_ms=stall.due_ms,
         )
+        await self.over(agent)
         self.changed(agent)

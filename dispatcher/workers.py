@@ -50,7 +50,7 @@ class Workers:
         self._desk, self._picture, self._agents, self._metrics = desk, picture, agents, metrics
         self._ledger, self._tenure, self._clock, self._say = desk.ledger, desk.tenure, desk.clock, desk.say
         self.runs = Supervision(desk.ledger, agents, desk.tenure, desk.clock, book=lambda: self.book, say=desk.say)
-        self.runs.changed = self._go_on_with
+        self.runs.changed, self.runs.over = self._go_on_with, self._leave_places
         self.feed = Feed(
             *(desk.ledger, picture, agents, desk.tenure, desk.clock),
             start=self.start,
@@ -83,6 +83,11 @@ class Workers:
         self.is_stopping = True
         self.quotas.stop()
         self.eased.set()
+
+    async def _leave_places(self, agent: Agent) -> None:
+        """Give back the places of runs that are over."""
+        for ident in agent.claims.keys() - agent.runs:
+            await self.entry.leave(agent, agent.claims.pop(ident))
 
     def _go_on_with(self, agent: Agent) -> None:
         """A run of this agent ended, or somebody waits for its work."""
@@ -228,7 +233,9 @@ class Workers:
         try:
             await self._try(agent, head, subscription)
         finally:
-            if claims:
+            if claims and head.invocation.id in agent.runs:
+                agent.claims[head.invocation.id] = claims  # its run keeps the places
+            elif claims:
                 await self.entry.leave(agent, claims)
 
     async def _try(self, agent: Agent, head: Head, subscription: SubscriptionConfig) -> None:

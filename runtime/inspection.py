@@ -160,7 +160,7 @@ async def _store_findings(store: Store, vault: Vault) -> AsyncIterator[Finding]:
             check_source(source.spec)
         except (Invalid, NotFound) as exc:
             yield _finding("error", f"source {source.name}", exc.detail, "mend it in nightbell.yaml and apply")
-    for agent in agents:
+    for agent in (found for found in agents if not found.spec.is_pull):
         try:
             check_url(agent.spec.url, allow_private=agent.spec.allow_private, allow_http=agent.spec.allow_private)
         except AddressRefused as exc:

@@ -146,8 +146,10 @@ def _new_agent(wish: Wish, name: str, spec: AgentSpec, at: Circumstances) -> Dec
         updated_ms=at.now_ms,
     )
     secret = FieldChange("secret", None, "(made)" if made else SECRET_MARK)
-    fields = (*differences({}, _said(spec, public)), secret)
-    return Decision(ObjectChange(AGENT, name, Action.CREATE, fields, made_secret=made), lambda: agent_store.add_agent(row))
+    is_shown = not spec.is_pull  # nobody signs to who is never called: it has one, for the day when that changes
+    fields = (*differences({}, _said(spec, public)), *([secret] if is_shown else []))
+    change = ObjectChange(AGENT, name, Action.CREATE, fields, made_secret=made if is_shown else None)
+    return Decision(change, lambda: agent_store.add_agent(row))
 
 
 def _changed_agent(wish: Wish, row: AgentRow, spec: AgentSpec, at: Circumstances) -> Decision:

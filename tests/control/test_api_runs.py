@@ -330,3 +330,10 @@ async def test_a_pull_agent_has_no_address_and_any_other_has_one(world: World, a
     status, problem = await world.call("PUT", "/v1/agents/new", agent)
 
     assert (status, problem["errors"][0]["place"]) == (422, place)
+
+
+async def test_a_pull_agent_is_made_without_a_secret_to_show(world: World) -> None:
+    _, plan = await world.call("PUT", "/v1/agents/new", {"protocol": "pull"})
+
+    assert plan["secrets"] == {}
+    assert "secret" not in plan["changes"][0]["fields"]

@@ -77,6 +77,22 @@ async def test_open_runs_count_against_the_agents_limit(world: World) -> None:
 
 
 @virtually
+async def test_a_run_keeps_the_place_of_its_subscription_until_it_ends(world: World) -> None:
+    runner(world, supervision={"lease": "1h", "max_run": "2h"}, max_concurrency=10)
+    world.roster.subscription("runs", "runner", order=Order.NONE, concurrency={"max": 2})
+    async with Running(world.dispatcher()) as dispatcher:
+        dispatcher.offer([world.admit("runs", f"k{number}") for number in range(4)])
+        await asyncio.sleep(30)
+        heard = len(world.caller.ids("runner"))
+        world.ledger.report(world.caller.ids("runner")[0], 1)
+        dispatcher.notice_runs("default/runner")
+        await until(lambda: len(world.caller.ids("runner")) == heard + 1, within_s=2)
+        await asyncio.sleep(10)
+
+    assert (heard, len(world.caller.ids("runner"))) == (2, 3)
+
+
+@virtually
 async def test_a_new_owner_counts_the_runs_that_it_finds(world: World) -> None:
     runner(world, supervision={"lease": "1h", "max_run": "2h"}, max_concurrency=2)
     async with Running(world.dispatcher("one")) as dispatcher:

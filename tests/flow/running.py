@@ -143,7 +143,7 @@ class Running:
             self.process = subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=out, stderr=log)
         self.ingest_url = self._printed("ingest")
         self.api_url = self._printed("api")
-        until(lambda: self.api("GET", "/readyz", key="")[0] == 200, within_s=30)
+        until(lambda: self.api("GET", "/readyz", key="")[0] == 200, within_s=60)
 
     def _printed(self, listener: str) -> str:
         def found() -> str:
@@ -152,7 +152,7 @@ class Running:
             assert told or self.process.poll() is None, self.log_tail()
             return told[1] if told else ""
 
-        return until(found, within_s=30)
+        return until(found, within_s=120)  # a busy machine starts slowly
 
     def log_tail(self) -> str:
         return (self.folder / "log.jsonl").read_text()[-4000:]
