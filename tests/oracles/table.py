@@ -61,7 +61,9 @@ _SNS = {
     "SigningCertURL": "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-0123456789abcdef0123456789abcdef.pem",
 }  # fmt: skip
 _FUTURE = {"future by *": "future"}
-_BASE64 = {f"signature, {name}": "base64" for name in ("one more", "twice", "NUL", "more padding", "another character at *")}
+_BASE64 = {
+    f"signature, {name}": "base64" for name in ("one more", "twice", "NUL", "more padding", "quoted", "another character at *")
+}
 _STANDARD = {**_BASE64, "time, padded": "time"}
 _BRAINTREE = "PG5vdGlmaWNhdGlvbj4KICA8dGltZXN0YW1wIHR5cGU9ImRhdGV0aW1lIj4yMDI1LTA2LTE1VDE1\nOjA2OjQwWjwvdGltZXN0YW1wPgogIDxraW5kPmNoZWNrPC9raW5kPgogIDxzdWJqZWN0PjxjaGVj\nayB0eXBlPSJib29sZWFuIj50cnVlPC9jaGVjaz48L3N1YmplY3Q+Cjwvbm90aWZpY2F0aW9uPgo=\n"
 
