@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 from control.problems import Flaw, Flawed
 from schemas.config import AgentSpec, ContextSpec, LookupSpec, QuotaSpec, SourceSpec, Spec, SubscriptionSpec, is_name
 from schemas.errors import AddressRefused, Invalid, NightbellError
+from schemas.outcomes import OWN
 
 DOCUMENT_VERSION = 1
 SECTIONS: dict[str, type[Spec]] = {"sources": SourceSpec, "agents": AgentSpec, "subscriptions": SubscriptionSpec}
@@ -111,6 +112,8 @@ def read_spec(section: str, name: object, raw: object, *, checks: Checks, within
     """The spec of one object of `section`.  `within` is the place of `raw` in its document.  Raises `Flawed`."""
     if not isinstance(name, str) or not is_name(name):
         raise Flawed([Flaw(within, f"`{name}` is no name: {_NAME_RULE}")])
+    if section == "sources" and name == OWN:
+        raise Flawed([Flaw(within, f"`{OWN}` is the source of our own events, what became of invocations: take another name")])
     spec = _parsed(SECTIONS[section], raw, within=within)
     flaws = list(_judged(name, spec, checks=checks, within=within))
     if flaws:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from schemas.config import SubscriptionSpec
+from schemas.config import PULL, SubscriptionSpec
 from schemas.errors import Invalid
 from store.agents import agent_rows, busy_agents
 from store.audit import Act, audited
@@ -100,7 +100,8 @@ def _decided(wish: Wish, at: Circumstances) -> Script[list[Decision]]:
         *decided,
         *(yield from decide_quota(wish)),
     ]
-    _demand_agents(wish, known={*agents, *wish.agents})
+    protocols = {name: row.public["protocol"] for name, row in agents.items()} if wish.subscriptions else {}
+    _demand_agents(wish, protocols | {name: spec.protocol for name, spec in wish.agents.items()})
     return decisions
 
 
@@ -111,12 +112,15 @@ def _left(rows: dict[str, SubscriptionRow], decided: Sequence[Decision], wish: W
     return {agent: name for name, spec in kept.items() for agent in spec.agents}
 
 
-def _demand_agents(wish: Wish, *, known: set[str]) -> None:
+def _demand_agents(wish: Wish, protocols: Mapping[str, str]) -> None:
     # An agent that goes in this apply cannot be wanted: `needed_by` keeps it.
     for name, spec in wish.subscriptions.items():
-        for agent, place in _agents_of(spec):
-            if agent not in known:
-                raise Invalid(f"subscription {name}: there is no agent `{agent}`", place=f"/subscriptions/{name}/{place}")
+        for agent, within in _agents_of(spec):
+            place = f"/subscriptions/{name}/{within}"
+            if agent not in protocols:
+                raise Invalid(f"subscription {name}: there is no agent `{agent}`", place=place)
+            if place.endswith("/notify") and protocols[agent] == PULL:
+                raise Invalid(f"subscription {name}: a notice is sent, and `{agent}` is never called: it fetches", place=place)
 
 
 def _agents_of(spec: SubscriptionSpec) -> Iterator[tuple[str, str]]:

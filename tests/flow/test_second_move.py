@@ -140,7 +140,6 @@ def test_a_kill_in_the_middle_loses_neither_the_chain_nor_what_was_known_of_an_a
     running.post(senders.shopify(number=5))
     until(lambda: of_subscription(running, "asked", "waiting"))
     until(lambda: running.api("GET", "/v1/agents/lost")[1]["state"] == "held")
-    probes = len(running.agents.of("lost"))
     assert running.process is not None
 
     running.process.kill()
@@ -156,9 +155,8 @@ def test_a_kill_in_the_middle_loses_neither_the_chain_nor_what_was_known_of_an_a
     running.agents.answers |= {"triage": [200]}
     running.ok("redrive", waiting["id"])
     until(lambda: not of_subscription(running, "asked", "waiting"))
-    assert len(running.agents.of("lost")) == probes, (
-        "held over the restart: a first probe is due in half a minute at the soonest"
-    )
+    first, *later = [call.at for call in running.agents.of("lost")]
+    assert all(at - first > 29 for at in later), "held over the restart: its next probe was due in half a minute at the soonest"
 
 
 def test_a_chain_that_names_an_agent_that_is_not_there_is_refused(running: Running) -> None:
@@ -166,6 +164,26 @@ def test_a_chain_that_names_an_agent_that_is_not_there_is_refused(running: Runni
 
     assert done.exit_code == 2
     assert "there is no agent `nobody`" in done.stderr
+
+
+def test_a_notice_to_an_agent_that_fetches_its_work_is_refused(running: Running) -> None:
+    path = _written(running, "fallback: [{notify: fetcher}]")
+    path.write_text(path.read_text().replace("agents:\n", "agents:\n  fetcher: {protocol: pull}\n"))
+
+    done = running.run("apply", "-f", str(path))
+
+    assert done.exit_code == 2
+    assert "it fetches" in done.stderr
+
+
+def test_the_name_of_our_own_events_is_no_sources(running: Running) -> None:
+    path = _written(running, "fallback: []")
+    path.write_text(path.read_text().replace("  stripe-acme: {provider", "  nightbell: {provider"))
+
+    done = running.run("apply", "-f", str(path))
+
+    assert done.exit_code == 2
+    assert "our own events" in done.stderr
 
 
 def test_an_agent_that_a_chain_needs_is_not_deleted(running: Running) -> None:
