@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Protocol
 
 from dispatcher import breaker
@@ -79,6 +80,26 @@ class Entry:
             waited_for.pop(limit, None)
         if came:
             self._feed.ask(agent)
+
+    def is_limited(self, agent: Agent, book: Book) -> bool:
+        """Whether runs of this agent hold places under a limit of a subscription."""
+        return bool(agent.claims) or any(found.spec.concurrency for found in book.of_agent.get(agent.key, ()))
+
+    async def follow_runs(self, agent: Agent, book: Book) -> None:
+        """Give back the places of runs that ended; take those of runs that an owner before began, full or not."""
+        for ident in [each for each in agent.claims if each not in agent.runs]:
+            await self.leave(agent, agent.claims.pop(ident))
+        unknown = [ident for ident in agent.runs if ident not in agent.claims]
+        if not unknown:
+            return
+        with suppress(Busy):  # then at the next change of its runs
+            for ident, uid, limit_key in await self._ledger.limits_of(unknown):
+                subscription = book.subscriptions.get(uid)
+                if subscription is None or ident in agent.claims or ident not in agent.runs:
+                    continue
+                claims = claims_of(subscription, limit_key, part=agent.setting.part, parts=agent.setting.parts)
+                agent.places.take(claims)
+                agent.claims[ident] = claims
 
     async def _called_in(self, agent: Agent, reason: str, most: int) -> int:
         """As `call_in`, patiently: a place that nobody is called to would stay empty."""
@@ -172,7 +193,8 @@ class Entry:
             if due_ms := turns.due_ms(head.invocation.id, now_s=now_s, now_ms=now_ms):
                 await self._stay_out(agent, head, epoch, Wait.RATE, due_ms)
                 return None
-        claims = claims_of(subscription, head.invocation, part=agent.setting.part, parts=agent.setting.parts)
+        limit_key = head.invocation.flow.limit_key if head.invocation.flow else ""
+        claims = claims_of(subscription, limit_key, part=agent.setting.part, parts=agent.setting.parts)
         if full := agent.places.enter(claims):
             limit, most = full
             await self._stay_out(agent, head, epoch, reason_of(limit), 0)

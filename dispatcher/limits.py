@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 
 from dispatcher.flow import Bucket, share
 from schemas.config import SubscriptionConfig
-from schemas.invocation import Invocation, Wait
+from schemas.invocation import Wait
 
 Claim = tuple[str, int]  # a limit's name, and how many may run under it
 _FORGET_MS = 600_000
 _MANY = 1024
 
 
-def claims_of(subscription: SubscriptionConfig, invocation: Invocation, *, part: int = 0, parts: int = 1) -> list[Claim]:
+def claims_of(subscription: SubscriptionConfig, limit_key: str, *, part: int = 0, parts: int = 1) -> list[Claim]:
     """The limits that an invocation runs under.
 
     Of an agent that is spread over `parts` each has its share of a subscription's `max`, and at least one; equal keys are all
@@ -28,8 +28,8 @@ def claims_of(subscription: SubscriptionConfig, invocation: Invocation, *, part:
     if wanted is None:
         return []
     claims = [] if wanted.max is None else [(subscription.uid, max(1, share(wanted.max, part, parts)))]
-    if wanted.key is not None and invocation.flow is not None and invocation.flow.limit_key:
-        claims.append((invocation.flow.limit_key, wanted.per_key))
+    if wanted.key is not None and limit_key:
+        claims.append((limit_key, wanted.per_key))
     return claims
 
 
@@ -52,9 +52,13 @@ class Places:
         for claim in claims:
             if self.running.get(claim[0], 0) >= claim[1]:
                 return claim
+        self.take(claims)
+        return None
+
+    def take(self, claims: Sequence[Claim]) -> None:
+        """Take a place under each, full or not: what runs, runs."""
         for limit, _ in claims:
             self.running[limit] = self.running.get(limit, 0) + 1
-        return None
 
     def leave(self, claims: Sequence[Claim]) -> list[Claim]:
         """Give the places back; the limits that somebody waits for, each with how many may come now."""

@@ -96,6 +96,10 @@ class Ledger(Protocol):
         """
         ...
 
+    async def limits_of(self, ids: Sequence[str]) -> list[tuple[str, str, str]]:
+        """Of these invocations: id, subscription and what its concurrency is counted by ("" where by nothing)."""
+        ...
+
     async def gather(self, head: Head, window: Window, *, epoch: int, now_ms: int) -> int | None:
         """Close the window that `head` begins where its time has come or it is full; else let the lane wait for it.
 

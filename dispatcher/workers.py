@@ -85,9 +85,9 @@ class Workers:
         self.eased.set()
 
     async def _leave_places(self, agent: Agent) -> None:
-        """Give back the places of runs that are over."""
-        for ident in agent.claims.keys() - agent.runs:
-            await self.entry.leave(agent, agent.claims.pop(ident))
+        """Give back the places of runs that are over, and take those of runs that an owner before began."""
+        if self.entry.is_limited(agent, self.book):
+            await self.entry.follow_runs(agent, self.book)
 
     def _go_on_with(self, agent: Agent) -> None:
         """A run of this agent ended, or somebody waits for its work."""
@@ -233,7 +233,7 @@ class Workers:
         try:
             await self._try(agent, head, subscription)
         finally:
-            if claims and head.invocation.id in agent.runs:
+            if claims and head.invocation.id in agent.runs and head.invocation.id not in agent.claims:
                 agent.claims[head.invocation.id] = claims  # its run keeps the places
             elif claims:
                 await self.entry.leave(agent, claims)

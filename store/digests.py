@@ -39,6 +39,12 @@ _FLOWS = Prepared(
     .where(among(flows.c.invocation_id, "ids")),
     "ids",
 )
+_LIMITS = Prepared(
+    select(invocations.c.id, invocations.c.subscription_uid, flows.c.limit_key)
+    .outerjoin(flows, flows.c.invocation_id == invocations.c.id)
+    .where(among(invocations.c.id, "ids")),
+    "ids",
+)
 _HANDED_OVER = Prepared(
     select(flows.c.digest_id, invocations.c.event_id, invocations.c.ended_ms)
     .join(invocations, invocations.c.id == flows.c.invocation_id)
@@ -91,3 +97,8 @@ async def notes_of(engine: Engine, ids: Sequence[str]) -> dict[str, Noted]:
         closed_ms = max((ended_ms for _, ended_ms in members[:-1]), default=0)
         found[ident] = Noted(stale, digest, state or "", tuple(event for event, _ in members), closed_ms)
     return found
+
+
+async def limits_of(engine: Engine, ids: Sequence[str]) -> list[tuple[str, str, str]]:
+    """Of these invocations: id, subscription and what its concurrency is counted by ("" where by nothing)."""
+    return [(ident, uid, limit or "") for ident, uid, limit in await fetch(engine, _LIMITS, list(ids))]

@@ -8,6 +8,7 @@ from typing import TypeAlias
 from schemas.invocation import Invocation, State
 from schemas.ledger import Block, Head, Held, Lease, Opening, OpenRuns, Settlement, Stall, Window
 from store import shards
+from store.digests import limits_of
 from store.engine import Engine, Script, fetch
 from store.flowing import gathered
 from store.gather import Gathering
@@ -113,6 +114,10 @@ class Ledger:
         """End an invocation without another attempt; its lane moves on as in `settle`."""
         invocation = head.invocation
         return await self._moves.add(Move(invocation.id, state, reason, now_ms, shard=invocation.shard, epoch=epoch))
+
+    async def limits_of(self, ids: Sequence[str]) -> list[tuple[str, str, str]]:
+        """Of these invocations: id, subscription and what its concurrency is counted by ("" where by nothing)."""
+        return await limits_of(self._engine, ids)
 
     async def gather(self, head: Head, window: Window, *, epoch: int, now_ms: int) -> int | None:
         """Close the window that `head` begins where its time has come or it is full; else let the lane wait for it.

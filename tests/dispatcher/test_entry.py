@@ -394,3 +394,29 @@ def test_a_team_without_a_quota_any_more_goes_on() -> None:
     run_virtually(main(), world.clock)
 
     assert len(world.caller.heard) == 10
+
+
+# --- places of runs that agents accepted
+
+
+def test_an_accepted_run_keeps_its_place_until_it_ends_also_over_a_restart() -> None:
+    world = World(lease_ms=3_000)
+
+    async def accept(_: Heard) -> Said:
+        return Said(202)
+
+    async def main() -> None:
+        world.roster.agent("a", max_concurrency=10, supervision={"lease": 600, "max_run": 600})
+        world.roster.subscription("s", "a", concurrency={"key": "data.org", "per_key": 2})
+        world.caller.scripts["a"] = accept
+        for number in range(6):
+            admit(world, "s", f"k{number}", limit_key="org")
+        async with Running(world.dispatcher("first")):
+            await until(lambda: len(world.caller.heard) == 2)
+            await asyncio.sleep(20)
+            assert len(world.caller.heard) == 2
+        async with Running(world.dispatcher("second")):
+            await asyncio.sleep(20)
+            assert len(world.caller.heard) == 2, "the runs of the owner before hold their places"
+
+    run_virtually(main(), world.clock)

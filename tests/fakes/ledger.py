@@ -393,6 +393,11 @@ class FakeLedger:
             row.due_ms = now_ms
         return len(waiting[: most or None])
 
+    async def limits_of(self, ids: Sequence[str]) -> list[tuple[str, str, str]]:
+        await self._begin("limits_of")
+        found = [self.rows[ident].invocation for ident in ids]
+        return [(each.id, each.subscription_uid, each.flow.limit_key if each.flow else "") for each in found]
+
     async def gather(self, head: Head, window: Window, *, epoch: int, now_ms: int) -> int | None:
         await self._begin("gather")
         if not self._is_mine(head.invocation.shard, epoch):
