@@ -81,6 +81,11 @@ class LedgerLine:
         return lambda *args, **more: self._line.pass_on(call, *args, **more)
 
 
+async def no_limits(*_: Any) -> list[Any]:
+    """What a build without limits of subscriptions asks before an attempt: nothing."""
+    return []
+
+
 class Simulation:
     """A world under a seed."""
 
@@ -135,6 +140,16 @@ class Simulation:
                     await opened(opening)
 
             ledger.open = open_later  # type: ignore[method-assign]
+        elif self.broken == "windows forgotten":
+            gather = ledger.gather
+
+            async def gather_one(head: Any, window: Any, **more: Any) -> int | None:
+                due_ms = await gather(head, window, **more)
+                for ident in ledger.lanes.get(head.invocation.lane, []):
+                    ledger.rows[ident].digest = ledger.rows[ident].digest[-1:]
+                return due_ms
+
+            ledger.gather = gather_one  # type: ignore[method-assign]
         elif self.broken == "lanes off":
             ledger.is_head = lambda opening: True  # type: ignore[method-assign]
 
@@ -239,6 +254,8 @@ class Simulation:
 
         if self.broken == "no fencing":
             dispatcher._tenure.remaining_s = lambda: 1e9  # type: ignore[method-assign]
+        if self.broken == "limits off":
+            dispatcher._workers.entry._entered = no_limits  # type: ignore[method-assign]
         simulation, running = self, {name: [] for name in AGENTS}
 
         class CallerLine:

@@ -46,9 +46,11 @@ def test_the_same_seed_is_the_same_schedule() -> None:
         ("retries in memory", "I1: never ended"),
         ("call before the row", "I7: "),
         ("lanes off", "two run in lane"),
+        ("limits off", "calls of one key"),
+        ("windows forgotten", "in a digest that has not its event"),
     ],
 )
 def test_a_build_that_is_broken_on_purpose_is_caught(broken: str, says: str) -> None:
     caught = (problem for seed in range(40) for problem in simulate(seed, broken=broken, acts=120))
 
-    assert any(problem.startswith(says) for problem in caught)
+    assert any(says in problem for problem in caught)
