@@ -340,7 +340,8 @@ def _write(todo: Sequence[tuple[Move, Any]]) -> Script[None]:
         has_left = move.state in END_STATES or (move.fall is not None and move.fall.leaves_lane)
         gone[row[5]] = gone.get(row[5], 0) + has_left
     yield from _shorten(gone)
-    told = [(row[6], _outcome(move, row)) for move, row in todo if move.state in END_STATES or move.told is not None]
+    is_news = [move.state in END_STATES or (move.told is not None and move.fall is None) for move, _ in todo]
+    told = [(row[6], _outcome(move, row)) for (move, row), is_told in zip(todo, is_news, strict=True) if is_told]
     if told:
         yield Put(_OUTBOX, told)
         yield Notify(OUTCOMES)

@@ -19,7 +19,8 @@ _SAME = "CASE WHEN runs.number = excluded.number THEN runs."
 _BEGIN = Bulk(
     runs,
     *("invocation_seq", "number", "team", "agent", "begun_ms", "waiting", "lease_ms", "span_ms", "ends_ms", "offer"),
-    then="ON CONFLICT (invocation_seq) DO UPDATE SET number = excluded.number, begun_ms = excluded.begun_ms, "
+    then="ON CONFLICT (invocation_seq) DO UPDATE SET number = excluded.number, agent = excluded.agent, "
+    "begun_ms = excluded.begun_ms, "
     "waiting = excluded.waiting, lease_ms = excluded.lease_ms, span_ms = excluded.span_ms, ends_ms = excluded.ends_ms, "
     f"offer = excluded.offer, beats = {_SAME}beats ELSE 0 END, beat_ms = {_SAME}beat_ms ELSE 0 END, "
     f"signal = {_SAME}signal ELSE '' END, worker = '', ended_ms = 0, verdict = '', note = '', report = ''",
