@@ -8,12 +8,14 @@ from typing import Any
 
 import orjson
 
+from control.actions_events import Raw, event_and_data, part_of
 from control.asked import moment_ms
-from control.asked_contexts import ContextStatsQuery, FactBody, FactQuery, SecretBody
+from control.asked_contexts import BodyQuery, ContextStatsQuery, FactBody, FactQuery, SecretBody
 from control.auth import Caller, Role
 from control.callbacks import own_invocation
 from control.desk import Desk
 from control.shown import listed, moment
+from curator.contract import uncut
 from curator.suggest import suggested
 from curator.tokens import default_factor
 from schemas.config import is_name
@@ -132,6 +134,17 @@ async def show_context_stats(desk: Desk, caller: Caller, *, query: ContextStatsQ
     subscriptions = await subscriptions_of(desk.engine, caller.team)
     sums = await context_sums(desk.engine, caller.team, since_ms=since_ms)
     return listed([await _sums_json(desk, each, subscriptions, since_ms) for each in sums])
+
+
+async def show_context(desk: Desk, caller: Caller, *, invocation_id: str, query: BodyQuery) -> Raw:
+    """An invocation's context before anything was cut, or one part of it: what the manifest's pointers name."""
+    row = await own_invocation(desk, caller, invocation_id)
+    event = await event_row(desk.engine, caller.team, row.event_id)
+    subscription = (await subscriptions_of(desk.engine, caller.team)).get(row.subscription)
+    if event is None or subscription is None or subscription.uid != row.subscription_uid:
+        raise NotFound("what its context is made of is no longer kept")
+    whole = uncut(*await event_and_data(desk, event), subscription.config.spec.context)
+    return Raw(orjson.dumps(whole if query.pointer is None else part_of(whole, query.pointer)), f"{invocation_id}.json")
 
 
 async def list_calibrations(desk: Desk, caller: Caller) -> dict[str, Any]:

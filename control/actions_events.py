@@ -84,7 +84,7 @@ async def show_body(desk: Desk, caller: Caller, *, event_id: str, query: BodyQue
     if query.pointer is None:
         return Raw(body, f"{row.id}.body")
     data, _ = desk.tools.view(body, json.loads(row.envelope)["datacontenttype"], row.pointer)
-    part = orjson.dumps(_part(data, query.pointer))
+    part = orjson.dumps(part_of(data, query.pointer))
     if caller.invocation_id:
         invocation = await own_invocation(desk, caller, caller.invocation_id)
         uid = invocation.subscription_uid
@@ -92,7 +92,8 @@ async def show_body(desk: Desk, caller: Caller, *, event_id: str, query: BodyQue
     return Raw(part, f"{row.id}.json")
 
 
-def _part(data: Any, pointer: str) -> Any:
+def part_of(data: Any, pointer: str) -> Any:
+    """What stands at a JSON pointer.  Raises `NotFound`."""
     for raw in pointer.split("/")[1:]:
         step = raw.replace("~1", "/").replace("~0", "~")
         if isinstance(data, dict) and step in data:
@@ -100,7 +101,7 @@ def _part(data: Any, pointer: str) -> Any:
         elif isinstance(data, list) and step.isascii() and step.isdigit() and int(step[:9]) < len(data):
             data = data[int(step[:9])]
         else:
-            raise NotFound(f"the body has no {pointer}")
+            raise NotFound(f"there is no {pointer} in it")
     return data
 
 

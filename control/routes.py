@@ -130,6 +130,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/invocations", work.list_invocations, _V, answers.Invocations, query=asked.InvocationQuery),
     Route("GET", _INV, work.show_invocation, _V, answers.ShownInvocation, for_agents=True),
     Route("GET", f"{_INV}/sent", work.show_sent, _V, answers.SentBodies),
+    Route("GET", f"{_INV}/context", contexts.show_context, _V, answers.Bytes, query=asked_contexts.BodyQuery, for_agents=True),
     Route("POST", f"{_INV}/redrive", work.redrive, _O, answers.Moved, query=asked.DryRunQuery),
     Route("POST", f"{_INV}/cancel", work.cancel, _O, answers.Moved, query=asked.CancelQuery),
     Route("POST", f"{_INV}/resolve", work.resolve, _O, answers.Resolved, body=asked.ResolveBody),

@@ -9,7 +9,9 @@ from typing import Any
 from control.actions_events import event_and_data
 from control.desk import Contexts, Desk, Full
 from control.problems import Flaw, Flawed
-from schemas.config import ContextSpec, SubscriptionConfig, SubscriptionSpec
+from curator.compose import TEMPLATE_FAILED
+from curator.enrich import NoUrl, url_for
+from schemas.config import ContextSpec, LookupSpec, SubscriptionConfig, SubscriptionSpec
 from schemas.errors import NotFound
 from schemas.event import Event
 from store.events import EventFilter, event_page
@@ -28,7 +30,7 @@ async def demand_makeable(desk: Desk, team: str, rules: Mapping[str, Subscriptio
     make = desk.tools.contexts
     kept = await subscriptions_of(desk.engine, team) if make and rules else {}
     changed = {name: spec for name, spec in rules.items() if name not in kept or kept[name].config.spec.context != spec.context}
-    asking = {name: spec for name, spec in changed.items() if spec.context.view or spec.context.required}
+    asking = {name: spec for name, spec in changed.items() if spec.context != ContextSpec()}
     if make is None or not asking:
         return
     samples = await _samples(desk, team, asking)
@@ -45,7 +47,8 @@ async def _samples(desk: Desk, team: str, rules: Mapping[str, SubscriptionSpec])
     found: dict[str, list[tuple[Event, Any]]] = {name: [] for name in rules}
     types = {name: _types(spec) for name, spec in rules.items()}
     for row in await event_page(desk.engine, team, EventFilter(), before=1 << 62, limit=LOOKED_THROUGH):
-        wanting = [name for name in rules if row.type in types[name] and len(found[name]) < TRIED]
+        wanting = [name for name in rules if (of := types[name]) is None or row.type in of]
+        wanting = [name for name in wanting if len(found[name]) < TRIED]
         if not wanting:
             continue
         try:
@@ -59,10 +62,12 @@ async def _samples(desk: Desk, team: str, rules: Mapping[str, SubscriptionSpec])
     return found
 
 
-def _types(spec: SubscriptionSpec) -> set[str]:
-    """The types that a pattern names in full; what else it may match is not tried."""
+def _types(spec: SubscriptionSpec) -> set[str] | None:
+    """The types that a rule names in full, where it names no others; None: any event may match."""
     named = spec.pattern.get("type")
-    return {each for each in named if isinstance(each, str)} if isinstance(named, list) else set()
+    if not isinstance(named, list) or not all(isinstance(each, str) for each in named):
+        return None
+    return set(named)
 
 
 async def _flaws(
@@ -79,9 +84,23 @@ async def _flaws(
     elif absent := [one for one in alone.required if all(one in each.missing for each in made)]:
         names = ", ".join(f"`{one}`" for one in absent)
         flaws.append(Flaw(f"{within}/required", f"no context has {names}: tried on {ids}"))
-    elif all(each.verdict == "refuse" for each in made):
+    elif all(each.verdict != "deliver" for each in made):
         flaws.append(Flaw(f"{within}/max_tokens", f"{made[0].reason}: tried on {ids}"))
+    elif all(TEMPLATE_FAILED in each.left_out for each in made):
+        flaws.append(Flaw(f"{within}/template", f"the template fails on every event: tried on {ids}"))
+    for lookup, one in spec.context.enrich.items():
+        whys = [why for event, data in samples if (why := _no_url(one, event.document(data)))]
+        if len(whys) == len(samples):
+            flaws.append(Flaw(f"{within}/enrich/{lookup}/url", f"{whys[0]}: tried on {ids}"))
     return flaws
+
+
+def _no_url(lookup: LookupSpec, document: dict[str, Any]) -> str:
+    try:
+        url_for(lookup, document)
+    except NoUrl as exc:
+        return str(exc)
+    return ""
 
 
 def _failed(made: Full) -> str:

@@ -24,6 +24,7 @@ from schemas.event import Event
 JUNCTION_TOKENS = 4  # `,"name":` between two parts, at most, beyond the name itself
 MAX_NAMED_CUTS = 8
 CUT_ROUNDS = 6
+TEMPLATE_FAILED = "the template failed: plain lines stand in its place"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,7 @@ class _Maker:
         self.says = says
         self.raw = raw
         self.brief = False
+        self.template_failed = False
         self.context = b""
         self.siblings: tuple[tuple[str, bytes], ...] = ()
         self.total = 0
@@ -150,8 +152,16 @@ class _Maker:
         if spec.format == "cloudevent":
             return as_cloudevent(self.event, draft.encoded)
         if spec.format == "text":
-            return orjson.dumps(as_text(self.event, draft.value, mark=self.mark, template=spec.template))
+            inner = self.rendered(spec.template, draft.value) if spec.template else None
+            return orjson.dumps(as_text(self.event, draft.value, mark=self.mark, inner=inner))
         return draft.encoded
+
+    def rendered(self, template: str, value: Any) -> str | None:
+        from curator.template import rendered  # few subscriptions have one
+
+        inner = rendered(template, {"context": value, "event": self.event.envelope()})
+        self.template_failed = inner is None
+        return inner
 
     def beside(self, draft: _Draft, context_tokens: int) -> tuple[tuple[str, bytes], ...]:
         now_ms = self.event.received_ms
@@ -181,11 +191,14 @@ class _Maker:
         if draft.cut:
             more = len(draft.cut) - MAX_NAMED_CUTS
             found["cut"] = draft.cut[:MAX_NAMED_CUTS] + ([f"… {more} more"] if more > 0 else [])
-        if draft.notes:
-            found["pruned"] = list(draft.notes)
+        if notes := self.notes(draft):
+            found["pruned"] = list(notes)
         if draft.removed:
             found["hidden"] = draft.removed
         return found
+
+    def notes(self, draft: _Draft) -> tuple[str, ...]:
+        return (*draft.notes, TEMPLATE_FAILED) if self.template_failed else draft.notes
 
     def tokens(self, draft: _Draft) -> int:
         """Tokens of everything, counted part by part: the parts together never have more."""
@@ -281,7 +294,7 @@ def _told(contract: Contract, draft: _Draft, made: _Maker, room: int, *, fits: b
         tokens=made.total,
         raw_tokens=made.raw,
         digest=sha256(b"\0".join([made.context, *(text for _, text in made.siblings)])).hexdigest(),
-        left_out=(*draft.notes, *draft.cut),
+        left_out=(*made.notes(draft), *draft.cut),
         siblings=made.siblings,
         missing=tuple(draft.missing),
         verdict=verdict,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from curator.budget import Path
-from curator.curate import DEFAULT_MAX_TOKENS
+from curator.curate import DEFAULT_MAX_TOKENS, selected, written
 from curator.enrich import check_lookup
 from curator.ports import NOTHING_LEARNT, Learnt, TokenCounter
 from curator.tokens import counter_for
@@ -13,6 +14,7 @@ from curator.view import check_view
 from payload.hidden import without_hidden
 from schemas.config import ContextSpec
 from schemas.errors import Invalid
+from schemas.event import Event
 
 LEAST_TOKENS = 32  # below this no envelope, mark or manifest has room
 
@@ -80,3 +82,9 @@ def _check_required(name: str, spec: ContextSpec) -> None:
 def _path(name: str) -> Path:
     name = without_hidden(name)[0]  # as it stands in the context
     return tuple(int(step) if step.isdigit() else step for step in name.split("."))
+
+
+def uncut(event: Event, data: Any, spec: ContextSpec) -> Any:
+    """What a contract's view takes of an event, cleaned, before any budget: what the pointers of a manifest point into."""
+    value, notes = selected(event, data, spec.view, contract_of(spec).members)
+    return written(value, data, notes)[1]

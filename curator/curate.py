@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from curator.attachments import MIN_CHARS, referenced
 from curator.budget import Path, fitted
 from curator.fence import cleaned, may_hide
 from curator.generic import pruned, restored
@@ -66,11 +67,11 @@ def selected(event: Event, data: Any, view: str | None, required: Collection[Pat
     except ViewFailed as exc:
         return _generic(data, required, f"the view failed: {exc}")
     if view is None:
-        value = without_empty(value)
+        value = referenced(without_empty(value), required)
         return (value, ()) if value else _generic(data, required)
     if len(event.body) * chosen.copies > _BIG_OUTPUT_BYTES and _is_over(value, _BIG_OUTPUT_BYTES):
         return _generic(data, required, "the view's output is too large")
-    return value, ()
+    return (referenced(value, required) if len(event.body) > MIN_CHARS else value), ()
 
 
 def written(value: Any, data: Any, notes: tuple[str, ...]) -> tuple[bytes, Any, tuple[str, ...]]:

@@ -22,16 +22,11 @@ def as_cloudevent(event: Event, encoded: bytes) -> bytes:
     return orjson.dumps(envelope)[:-1] + b',"data":' + encoded + b"}"
 
 
-def as_text(event: Event, value: Any, *, mark: str, template: str | None) -> str:
+def as_text(event: Event, value: Any, *, mark: str, inner: str | None = None) -> str:
     """A rendering for a prompt: what is ours outside the fence, what outsiders wrote inside it.
 
-    An operator's template replaces what stands inside; its output is fenced too, since the event's words are in it.
+    What an operator's template made (`inner`) replaces what stands inside; it is fenced too, since the event's words are in it.
     """
-    inner = None
-    if template:
-        from curator.template import rendered
-
-        inner = rendered(template, {"context": value, "event": event.envelope()})
     body, _ = fenced(_lines(value) if inner is None else without_hidden(inner)[0], mark=mark)
     # A generic source's sender chooses the type, so it is one line of plain characters here.
     kind = neutralised(" ".join(without_hidden(event.type)[0].split())[:MAX_TYPE_CHARS], mark)[0]

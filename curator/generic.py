@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
+from curator.attachments import reference
 from curator.budget import Path, at
 from curator.vocabulary import IDENTITY, INSIDE_MENTION, MENTIONED, NAMES, NOISE
 
@@ -36,7 +37,6 @@ _PROGRAM_URL = re.compile(
     r"(?i)^https?://(?:api|hooks|avatars|secure\.gravatar|cdn|static)\b[.-]|/(?:api|rest)/|\{|\.(?:png|jpe?g|gif|svg|ico)(?:\?|$)"
 )
 _RICH_TEXT = ('{"type":"doc"', "<!DOCTYPE", "<html", "data:")
-_OPAQUE = re.compile(r"^(?=.{40,})[A-Za-z0-9+/_=-]+$")
 _FOREIGN_ID_KEY = re.compile(r"(?:[a-z0-9]_[iI][dD]s?|[a-z0-9]I[dD]s?|^id[A-Z]\w+)$")
 _FOREIGN_ID = re.compile(r"^[0-9a-fA-F-]{24,36}$")
 
@@ -68,7 +68,10 @@ class _Walk:
             return None
         if len(at) <= MAX_TEXT_CHARS and not at.startswith(_RICH_TEXT):
             return at
-        if _OPAQUE.match(at) or at.startswith(_RICH_TEXT):
+        if found := reference(at):
+            self.dropped["files"] += 1
+            return found
+        if at.startswith(_RICH_TEXT):
             self.dropped["opaque"] += 1
             return None
         self.dropped["long text"] += 1

@@ -6,12 +6,13 @@ import json
 import re
 import tomllib
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any
 
 from curator.view import View, compile_view
 
+MAX_TYPES = 4096  # that are remembered: a sender may make up types
 _APART = re.compile(r"[^a-z0-9.*]")
 
 
@@ -76,17 +77,20 @@ def _by_type() -> dict[str, DefaultView]:
     return table
 
 
-@cache
-def _compiled(kind: str) -> View | None:
+@lru_cache(maxsize=MAX_TYPES)
+def view_for(kind: str) -> DefaultView | None:
+    """What ships for events of type `kind`: the view for exactly that type, else for the longest `prefix.*` of it."""
     table = _by_type()
     plain = _plain(kind)
     found = table.get(plain)
     while found is None and "." in plain:
         plain = plain.rpartition(".")[0]
         found = table.get(f"{plain}.*")
-    return None if found is None else compile_view(found.view)
+    return found
 
 
+@lru_cache(maxsize=MAX_TYPES)
 def default_view(kind: str) -> View | None:
-    """The default view for events of type `kind`: the one for exactly that type, else for the longest `prefix.*` of it."""
-    return _compiled(kind)
+    """The compiled view of `view_for(kind)`."""
+    found = view_for(kind)
+    return None if found is None else compile_view(found.view)

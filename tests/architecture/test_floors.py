@@ -23,7 +23,7 @@ PURE_FACES = {
     "ingest.catalogue", "ingest.prepared", "ingest.schemes.base", "ingest.sign", "ingest.verify", "ingest.normalize", "ingest.receive", "ingest.handshake", "ingest.steps",
     "router.plan", "router.explain", "router.pattern", "router.matcher", "router.lint", "router.filters", "router.cesql",
     "router.rules_import", "router.operators", "router.values", "router.rule",
-    "curator.calibrate", "curator.curate", "curator.suggest", "curator.tokens", "curator.view", "curator.views",
+    "curator.calibrate", "curator.compose", "curator.contract", "curator.curate", "curator.enrich", "curator.suggest", "curator.tokens", "curator.view", "curator.views",
     "dispatcher.protocols", "dispatcher.signing", "dispatcher.retry",
 }  # fmt: skip
 BORDERS = {

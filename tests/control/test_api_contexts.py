@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -128,6 +129,8 @@ def with_contexts(world: World) -> None:
         ({"view": "{n: length(data.n)}"}, "/context/view"),
         ({"view": "{n: data.n}", "required": ["n", "nope"]}, "/context/required"),
         ({"view": "{n: data.long}", "required": ["n"], "max_tokens": 200}, "/context/max_tokens"),
+        ({"format": "text", "template": "{{ 1 / context.nothing }}"}, "/context/template"),
+        ({"enrich": {"crm": {"url": "https://crm.example/{data.customer.id}"}}}, "/context/enrich/crm/url"),
     ],
 )
 async def test_a_context_that_no_kept_event_can_fill_is_refused_when_it_is_saved(
@@ -162,3 +165,43 @@ async def test_curating_for_a_subscription_shows_what_stands_beside_the_context(
     status, found = both[0]
     assert (status, found["context"], found["verdict"], found["sent"]) == (200, {"n": 1}, "deliver", [])
     assert found["beside"]["facts"]["tier"]["value"] == "gold"
+
+
+PREFIX = {"prefix": "stripe."}
+
+
+async def test_a_rule_that_names_no_types_is_tried_on_what_it_matches(world: World) -> None:
+    await world.applied()
+    await world.admit("one", body=b'{"n":1}')
+    with_contexts(world)
+    wanted = {**DOCUMENT["subscriptions"]["bugs"], "context": {"view": "{n: data.n}", "required": ["gone"]}}
+
+    mixed, other = ({**wanted, "pattern": {"type": named}} for named in (["github.issues.opened", PREFIX], [PREFIX]))
+
+    refused, _ = await world.call("PUT", "/v1/subscriptions/bugs", mixed, force="true")
+    untried, _ = await world.call("PUT", "/v1/subscriptions/bugs", other, force="true")
+
+    assert refused == 422
+    assert untried == 200  # no kept event of that kind to try it on
+
+
+async def test_what_was_cut_is_fetched_by_the_pointer_that_the_manifest_names(world: World) -> None:
+    asked = {"view": "{n: data.n, text: data.text}", "max_tokens": 400, "required": ["n"]}
+    await world.applied({**DOCUMENT, "subscriptions": {"bugs": {**DOCUMENT["subscriptions"]["bugs"], "context": asked}}})
+    text = "words and more words " * 200
+    plan = await world.admit("one", body=json.dumps({"n": 1, "text": text}).encode())
+    with_contexts(world)
+    run = plan.invocations[0].id
+    token = world.tokens.mint(team="default", invocation_id=run, event_id=plan.event.id, expires_ms=world.now.ms + 1000)
+    _, made = await world.call("POST", "/v1/curate", {"event": plan.event.id, "subscription": "bugs"})
+
+    [cut] = made["beside"]["manifest"]["cut"]
+    pointer = cut.split(" ")[0]
+    status, part = await world.call("GET", f"/v1/invocations/{run}/context", who=token, pointer=pointer)
+    whole = await world.call("GET", f"/v1/invocations/{run}/context", who=token)
+    missing, _ = await world.call("GET", f"/v1/invocations/{run}/context", who=token, pointer="/nothing")
+
+    assert pointer == "/text"
+    assert (status, json.loads(part)) == (200, text)
+    assert json.loads(whole[1]) == {"n": 1, "text": text}
+    assert missing == 404

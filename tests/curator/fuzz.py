@@ -145,7 +145,15 @@ class Maker:
             return pick.choice((None, True, False, 0, -1, 1.5, 2**53, -(2**63), 1e300, 0.1, pick.randint(0, 10**9)))
         if dice < 0.52:
             return pick.choice(
-                ("https://api.x.test/v1/things/1", "https://x.test/42", "2026-11-21T10:00:00Z", "open", "a" * 40, "QUJD" * 60)
+                (
+                    "https://api.x.test/v1/things/1",
+                    "https://x.test/42",
+                    "2026-11-21T10:00:00Z",
+                    "open",
+                    "a" * 40,
+                    "QUJD" * 60,
+                    "QUJD" * 300,
+                )
             )
         return self.text(pick.choice((6, 6, 20, 20, 60, 60, 200, 200, 500)))
 

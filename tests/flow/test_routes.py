@@ -109,6 +109,10 @@ ASKS = [
     Ask("GET", "/v1/invocations", "/v1/invocations?state=lost", 422, holds="/state"),
     Ask("GET", INV, "/v1/invocations/{buried}", 200, holds='"status": 400'),
     Ask("GET", INV, "/v1/invocations/inv_none", 404),
+    Ask("GET", f"{INV}/sent", "/v1/invocations/{buried}/sent", 200, holds='"is_kept": true'),
+    Ask("GET", f"{INV}/sent", "/v1/invocations/{run}/sent", 403, by=TOKEN),
+    Ask("GET", f"{INV}/context", "/v1/invocations/{run}/context", 200, by=TOKEN, holds="{{"),
+    Ask("GET", f"{INV}/context", "/v1/invocations/{buried}/context", 404, by=TOKEN),
     Ask("POST", f"{INV}/redrive", "/v1/invocations/{buried}/redrive?dry_run=true", 200, holds='"dry_run": true'),
     Ask("POST", f"{INV}/redrive", "/v1/invocations/{done}/redrive", 409, holds="done"),
     Ask("POST", f"{INV}/cancel", "/v1/invocations/{waiting}/cancel", 200, holds="canceled"),
@@ -180,6 +184,8 @@ ASKS = [
     Ask("DELETE", "/v1/secrets/{name}", "/v1/secrets/none", 404),
     Ask("GET", "/v1/contexts/stats", "/v1/contexts/stats", 200, holds='"saved_tokens"'),
     Ask("GET", "/v1/contexts/stats", "/v1/contexts/stats?since=never", 422),
+    Ask("GET", "/v1/contexts/calibrations", "/v1/contexts/calibrations", 200, holds='"items": []'),
+    Ask("GET", "/v1/contexts/calibrations", "/v1/contexts/calibrations", 401, by="nobody"),
 ]  # fmt: skip
 
 
