@@ -29,7 +29,7 @@ def test_the_table_of_views_is_current():
 
 def test_the_page_is_rewritten_in_place(tmp_path):
     stale = tmp_path / "context.md"
-    stale.write_text(re.sub(r"\| github \|.*\n", "", TEXT), encoding="utf-8")
+    stale.write_text(re.sub(r"(?m)^\| github \|.*\n", "", TEXT), encoding="utf-8")
 
     main([str(stale)])
 
