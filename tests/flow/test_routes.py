@@ -111,7 +111,7 @@ ASKS = [
     Ask("GET", INV, "/v1/invocations/inv_none", 404),
     Ask("GET", f"{INV}/sent", "/v1/invocations/{buried}/sent", 200, holds='"is_kept": true'),
     Ask("GET", f"{INV}/sent", "/v1/invocations/{run}/sent", 403, by=TOKEN),
-    Ask("GET", f"{INV}/context", "/v1/invocations/{run}/context", 200, by=TOKEN, holds="{{"),
+    Ask("GET", f"{INV}/context", "/v1/invocations/{run}/context", 200, by=TOKEN, holds='"type"'),
     Ask("GET", f"{INV}/context", "/v1/invocations/{buried}/context", 404, by=TOKEN),
     Ask("POST", f"{INV}/redrive", "/v1/invocations/{buried}/redrive?dry_run=true", 200, holds='"dry_run": true'),
     Ask("POST", f"{INV}/redrive", "/v1/invocations/{done}/redrive", 409, holds="done"),
