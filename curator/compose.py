@@ -68,7 +68,7 @@ def compose(
     `reserve_tokens` is what the protocol's own envelope takes of the budget.  Cut first is the oldest history, then the oldest
     facts that are neither pinned nor required, then the last lookups, then the view's last fields.
     """
-    value, notes = selected(event, data, contract.spec.view, contract.members)
+    value, notes = selected(event, data, contract.spec.view, contract.asked)
     encoded, value, notes = written(value, data, notes)
     draft = _draft(contract, event, materials, value, encoded)
     draft.notes = (*notes, *draft.notes)

@@ -29,6 +29,7 @@ class Contract:
     members: frozenset[Path]
     facts: frozenset[str]
     lookups: frozenset[str]
+    asked: frozenset[Path] = frozenset()  # `members`, and as they were written: a name in a body may hold hidden characters
     calibration: int = 0  # the version of what was learnt about the model's tokens; 0: nothing
 
 
@@ -36,11 +37,14 @@ def contract_of(spec: ContextSpec, learnt: Learnt = NOTHING_LEARNT) -> Contract:
     """The contract of a spec.  Raises Invalid, quoting the place, where it could never be kept."""
     check_contract(spec)
     required = spec.required
+    as_written = frozenset(_path(name) for name in required if not name.startswith(("facts.", "enrich.")))
+    members = frozenset(_cleaned(path) for path in as_written)
     return Contract(
         spec=spec,
         counter=counter_for(spec.model, factor=learnt.factor),
         limit=DEFAULT_MAX_TOKENS if spec.max_tokens is None else spec.max_tokens,
-        members=frozenset(_path(name) for name in required if not name.startswith(("facts.", "enrich."))),
+        members=members,
+        asked=members | as_written,
         facts=frozenset(name.removeprefix("facts.") for name in required if name.startswith("facts.")),
         lookups=frozenset(name.removeprefix("enrich.") for name in required if name.startswith("enrich.")),
         calibration=learnt.version,
@@ -80,11 +84,15 @@ def _check_required(name: str, spec: ContextSpec) -> None:
 
 
 def _path(name: str) -> Path:
-    name = without_hidden(name)[0]  # as it stands in the context
     return tuple(int(step) if step.isdigit() else step for step in name.split("."))
 
 
 def uncut(event: Event, data: Any, spec: ContextSpec) -> Any:
     """What a contract's view takes of an event, cleaned, before any budget: what the pointers of a manifest point into."""
-    value, notes = selected(event, data, spec.view, contract_of(spec).members)
+    value, notes = selected(event, data, spec.view, contract_of(spec).asked)
     return written(value, data, notes)[1]
+
+
+def _cleaned(path: Path) -> Path:
+    """A path as it stands in a context."""
+    return tuple(without_hidden(step)[0] if isinstance(step, str) else step for step in path)

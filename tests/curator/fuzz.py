@@ -341,7 +341,7 @@ def _said(case: Case, members: dict[str, Any]) -> Any:
 
 def _lost(case: Case, contract: Contract, made: Curated, members: dict[str, Any], said: Any, tally: Tally) -> Iterator[str]:
     """Required facts that are there and are not told whole in what is delivered, and absent ones that nobody is told of."""
-    wanted = cleaned(selected(case.event, case.data, case.spec.view, contract.members)[0])[0]
+    wanted = cleaned(selected(case.event, case.data, case.spec.view, contract.asked)[0])[0]
     for path in contract.members:
         tally.required += 1
         name, fact = ".".join(map(str, path)), at(wanted, path)
@@ -385,7 +385,7 @@ def _is_in_text(fact: Any, said: str) -> bool:
 
 def _half(case: Case, contract: Contract, said: Any) -> Iterator[str]:
     """Leaves that are neither the view's, nor its long texts shortened with a mark."""
-    wanted = cleaned(selected(case.event, case.data, case.spec.view, contract.members)[0])[0]
+    wanted = cleaned(selected(case.event, case.data, case.spec.view, contract.asked)[0])[0]
     waiting: list[tuple[Any, Any]] = [(wanted, said)]
     while waiting:
         whole, told = waiting.pop()

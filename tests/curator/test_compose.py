@@ -359,3 +359,12 @@ def test_what_is_required_is_named_as_it_stands_in_the_context():
 
     assert found.missing == ()
     assert orjson.loads(found.context) == {"name": "x"}
+
+
+def test_the_generic_view_keeps_what_is_required_under_a_name_with_hidden_characters():
+    data = {"or\u200bder": {"node_id": "n1", "total": 5}}
+
+    found = made({"required": ["or\u200bder.node_id"]}, data=data)
+
+    assert orjson.loads(found.context)["order"]["node_id"] == "n1"
+    assert found.missing == ()
