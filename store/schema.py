@@ -7,7 +7,7 @@ import io
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 from sqlalchemy import NullPool, create_engine
@@ -17,6 +17,9 @@ from store.address import read_address
 from store.postgres_driver import CONNECT_S, FOREIGN, translated
 from store.prepared import SQLITE
 from store.sqlite_driver import ours, take_lock
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 _REVISIONS = Path(__file__).parent / "migrations" / "versions"
 _LOCK = 0x6E62_6D69_6772_6174  # "nbmigrat": one migration at a time, over all processes
@@ -74,11 +77,17 @@ async def check_schema(url: str) -> None:
 def _upgrade(span: str, *, as_sql: bool = False, **attributes: Any) -> None:
     """Run the revisions.  Alembic is loaded here: a process that finds its schema current, as most do, needs none of it."""
     from alembic import command
+
+    command.upgrade(alembic_config(**attributes), span, sql=as_sql)
+
+
+def alembic_config(**attributes: Any) -> Config:
+    """Where Alembic finds our revisions; with a `connection` to run them on, or an `output` that gets them as SQL."""
     from alembic.config import Config
 
     config = Config(attributes=attributes)
     config.set_main_option("script_location", str(_REVISIONS.parent).replace("%", "%%"))
-    command.upgrade(config, span, sql=as_sql)
+    return config
 
 
 def _refuse_unknown(version: str | None) -> None:

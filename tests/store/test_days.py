@@ -23,8 +23,7 @@ from store.history import Histories
 from store.ledger import Ledger
 from store.prepared import Prepared
 from store.retention import Keep, Retention
-from store.schema import _config as schema_config  # the revisions as text, between any two
-from store.schema import newest
+from store.schema import alembic_config, newest
 from store.tables import bodies, events, folds, invocations, seen
 from tests.servers.postgres import PostgresServer, fresh_database
 from tests.store.plans import LOG, NOW, PLACE, a_plan, a_settlement, an_opening
@@ -142,7 +141,7 @@ def statements(before: str, after: str) -> str:
     """The revisions between as SQL text."""
     out = io.StringIO()
     turn = command.upgrade if before == "base" else command.downgrade
-    turn(schema_config(output=out), f"{before}:{after}", sql=True)
+    turn(alembic_config(output=out), f"{before}:{after}", sql=True)
     return out.getvalue()
 
 
