@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
+from operator import eq
 from typing import Any, Final
 
 from router.texts import MAX_STARS, MAX_STARS_EXTENDED, ignore_case, literals_of, wildcard, wildcard_parts
@@ -114,7 +116,8 @@ def equals(wanted: Any) -> Test:
     """`"x"`, `300`, `true`, `null`: the leaf is this value, of this type."""
     key = key_of(wanted)
     number = is_number_key(key) or (isinstance(key, tuple) and key not in {TRUE, FALSE})
-    return Test("equals", wanted, ("equals", key), lambda leaf: bool(leaf == key), ("equals", key), exact=True, numeric=number)
+    key_test = ("equals", key)  # most tests are this one: the key and the access are one object, and no function is made
+    return Test("equals", wanted, key_test, partial(eq, key), key_test, exact=True, numeric=number)
 
 
 def same_address(wanted: str, address: tuple[int, int]) -> Test:
