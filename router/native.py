@@ -110,8 +110,8 @@ def key_bytes(key: Hashable) -> bytes:
 
 
 def _digits(value: Decimal | str) -> str:
-    if isinstance(value, str):
-        return value
+    if isinstance(value, str) or not value.is_finite():
+        return str(value)
     sign, digits, exponent = value.as_tuple()
     text = "".join(map(str, digits)).lstrip("0")
     kept = text.rstrip("0")
