@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PACKAGES := schemas payload eventlog egress ingest router curator dispatcher store control runtime
 STAMP := $(VENV)/.made-from-lock
 
-.PHONY: setup native lock fmt lint types test test-all demo demo-cluster bench bench-dispatch bench-providers bench-match chaos fuzz docs image clean
+.PHONY: setup native lock fmt lint types test test-all demo demo-cluster bench bench-dispatch bench-providers bench-cluster bench-match chaos sim fuzz docs image clean
 
 setup: $(STAMP)
 
@@ -57,11 +57,18 @@ bench-dispatch: setup  ## the dispatcher alone: deliveries against a bare client
 bench-providers: setup  ## verification and normalisation by scheme, as ratios to the bare hash; a mix of 15 providers
 	$(BIN)/python -m bench.providers
 
+bench-cluster: setup  ## the roles apart on a real Kafka and a real PostgreSQL, started from wheels
+	$(BIN)/python -m bench.cluster
+
 bench-match: setup  ## the matcher beside event-ruler and quamina; the compiled engine too, where `make native` has built it
 	$(BIN)/python -m bench.match
 
 chaos: setup  ## every fault run, those too that need strace, nft or mounts; at the end it says what did not run, and why
 	NBTEST_CHAOS=1 $(BIN)/python -m pytest tests/chaos -m "slow or not slow" -s
+
+sim: setup  ## 10^5 schedules of the whole pipeline in virtual time, then the builds that are broken on purpose; SEEDS=FIRST:BEHIND_LAST
+	$(BIN)/python -m tests.simulation --seeds $${SEEDS:-0:100000}
+	$(BIN)/python -m tests.simulation --seeds 0:200 --broken all
 
 fuzz: setup  ## every scheme's parser for NBTEST_FUZZ_SECONDS (an hour); the matcher against event-ruler (NBTEST_EXAMPLES); contexts (NBTEST_EVENTS, a million)
 	NBTEST_FUZZ_SECONDS=$${NBTEST_FUZZ_SECONDS:-3600} NBTEST_EXAMPLES=$${NBTEST_EXAMPLES:-10} $(BIN)/python -m tests.fuzz.schemes

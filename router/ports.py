@@ -70,6 +70,10 @@ class Admission(Protocol):
         """Count one more death at this record, durably, and return how many there were."""
         ...
 
+    async def spare(self, log_id: str, place: Place, position: int) -> None:
+        """Take the last death at this record back: it was not its doing."""
+        ...
+
     async def set_aside(self, log_id: str, record: Record, *, reason: str, now_ms: int) -> None:
         """Keep a poison record for people and move the cursor past it, in one transaction."""
         ...

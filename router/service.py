@@ -285,9 +285,22 @@ class Router:
                 except Exception as exc:  # noqa: BLE001 - counted; after the last allowed death the record is set aside
                     deaths = await patiently(partial(died, repr(exc)[:500]))
                     continue
-                await self._admit(batch, [planned], first=first, after=after)
+                if not await self._admitted_alone(batch, record, planned, first=first):
+                    return  # revoked: what follows is another router's, and not even its deaths are ours to count
                 break
             first = after
+
+    async def _admitted_alone(self, batch: Batch, record: Record, planned: Planned, *, first: int) -> bool:
+        """Whether it was; where another router was here, the record did nobody any harm, and its death is taken back."""
+        spare = partial(self._admission.spare, self._log.log_id, batch.place, record.position)
+        try:
+            is_ours = await self._admit(batch, [planned], first=first, after=record.position + 1)
+        except FencedOut:
+            await patiently(spare)
+            raise
+        if not is_ours:
+            await patiently(spare)
+        return is_ours
 
     async def _set_aside(self, record: Record, *, reason: str) -> None:
         await patiently(partial(self._admission.set_aside, self._log.log_id, record, reason=reason, now_ms=self._now_ms()))
@@ -311,19 +324,20 @@ class Router:
         at = record.appended_ms
         return plan(event, data, self._rules, position=record.position, now_ms=self._now_ms(), appended_ms=at)
 
-    async def _admit(self, batch: Batch, planned: list[Planned], *, first: int, after: int) -> None:
-        """Admit, again and again while the store is busy: nothing is skipped, and a revocation ends it."""
+    async def _admit(self, batch: Batch, planned: list[Planned], *, first: int, after: int) -> bool:
+        """Admit, again and again while the store is busy: nothing is skipped; False where a revocation ended it."""
         try:
-            await self._admit_once(batch, planned, first=first, after=after)
+            return await self._admit_once(batch, planned, first=first, after=after)
         except Busy:
             async for attempt in AsyncRetrying(retry=retry_if_exception_type(Busy), wait=_PAUSE):
                 with attempt:
                     self._metrics.retries.inc()
-                    await self._admit_once(batch, planned, first=first, after=after)
+                    return await self._admit_once(batch, planned, first=first, after=after)
+        raise AssertionError("tenacity either returns or raises")
 
-    async def _admit_once(self, batch: Batch, planned: list[Planned], *, first: int, after: int) -> None:
+    async def _admit_once(self, batch: Batch, planned: list[Planned], *, first: int, after: int) -> bool:
         if not batch.is_owned():
-            return
+            return False
         reserved = self._then.reserve(planned)
         admitted: Sequence[Admitted] = ()
         try:
@@ -339,6 +353,7 @@ class Router:
         finally:
             self._then.offer(admitted, reserved)
         self._count(planned, admitted)
+        return True
 
     def _count(self, planned: Sequence[Planned], admitted: Sequence[Admitted]) -> None:
         matched = sum(1 for item in planned if item.invocations)

@@ -17,7 +17,7 @@ from schemas.invocation import Admitted, Invocation, Planned, State
 from schemas.ledger import Opening
 from schemas.topics import Place, Record
 from store.bodies import KEEP_BODY, Compressor, digest_of
-from store.engine import AddNew, Call, Change, Each, Engine, Notify, Put, Script, fetch
+from store.engine import AddNew, Call, Change, Each, Engine, Notify, Put, Script, change, fetch
 from store.flowing import kept_flows, on_their_shards
 from store.folding import folded_before, without_duplicates
 from store.lateness import without_late
@@ -91,18 +91,14 @@ _REJECT = Bulk(
     *("log_id", "topic", "partition", "position", "key", "headers", "value", "appended_ms", "reason", "at_ms"),
     then="ON CONFLICT DO NOTHING",
 )
-_BURY_DEATHS = Prepared(
-    delete(deaths).where(
-        deaths.c.log_id == bindparam("log"),
-        deaths.c.topic == bindparam("in_topic"),
-        deaths.c.partition == bindparam("part"),
-        deaths.c.position == bindparam("at"),
-    ),
-    "log",
-    "in_topic",
-    "part",
-    "at",
+_AT = (
+    (deaths.c.log_id == bindparam("log"))
+    & (deaths.c.topic == bindparam("in_topic"))
+    & (deaths.c.partition == bindparam("part"))
+    & (deaths.c.position == bindparam("at"))
 )
+_BURY_DEATHS = Prepared(delete(deaths).where(_AT), *("log", "in_topic", "part", "at"))
+_SPARE = Prepared(update(deaths).where(_AT).values(count=deaths.c.count - 1), *("log", "in_topic", "part", "at"))
 
 
 class Admission:
@@ -168,6 +164,10 @@ class Admission:
             return int(rows[0][0])
 
         return await self._engine.write(script)
+
+    async def spare(self, log_id: str, place: Place, position: int) -> None:
+        """Take the last death at this record back: it was not its doing."""
+        await change(self._engine, _SPARE, log_id, place.topic, place.partition, position)
 
     async def set_aside(self, log_id: str, record: Record, *, reason: str, now_ms: int) -> None:
         """Keep a poison record for people and move the cursor past it, in one transaction."""

@@ -11,7 +11,7 @@ from schemas.invocation import State, Wait
 from store.deadletters import PURGED
 from store.engine import AddNew, Call, Each, Engine, Notify, Script, fetch
 from store.heads import ZERO
-from store.moves import Move, moved, point_at_heads
+from store.moves import REDRIVEN, Move, moved, point_at_heads
 from store.prepared import Bulk, Prepared, among
 from store.run_rows import signals_forgotten
 from store.shards import WORK
@@ -35,7 +35,7 @@ _AGAIN = Prepared(
     .where(invocations.c.seq == bindparam("seq_"))
     .values(
         state=State.QUEUED.value,
-        reason="redriven",
+        reason=REDRIVEN,
         outcome="",
         tries=0,
         ended_ms=0,

@@ -64,6 +64,9 @@ class Admissions:
         self.died[place, position] += 1
         return self.died[place, position]
 
+    async def spare(self, log_id, place, position):
+        self.died[place, position] -= 1
+
     async def set_aside(self, log_id, record, *, reason, now_ms):
         self._may_fail()
         self.aside.append((record.position, reason))

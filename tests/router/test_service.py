@@ -15,9 +15,10 @@ from router.metrics import RouterMetrics
 from router.rule import compile_rule
 from router.service import Router, read_event
 from schemas.config import SubscriptionConfig, SubscriptionSpec, SubscriptionState
+from schemas.errors import FencedOut
 from schemas.event import Event, to_headers
 from schemas.ids import event_id
-from schemas.topics import Draft
+from schemas.topics import Draft, Place
 from tests.fakes.admission import Admissions, Rules
 
 TOPIC = "nightbell.events.github"
@@ -94,6 +95,26 @@ async def test_a_matching_event_becomes_an_invocation_and_is_handed_on():
     assert [item.event.id for item in house.handed] == [event(1).id]
     assert house.handed[0].data == {"n": 1}
     assert house.counted("matched") == 1
+
+
+async def test_rebalances_make_no_record_look_poisonous():
+    """Five times the place goes to another router and back while the first record is being admitted: not the record's doing."""
+    house = House()
+    admit, fenced = house.store.admit, iter(range(5))
+
+    async def fenced_at_first(*args, **more):
+        if next(fenced, None) is not None:
+            raise FencedOut
+        return await admit(*args, **more)
+
+    house.store.admit = fenced_at_first
+    house.store.positions[Place(TOPIC, 0)] = house.store.positions[Place(TOPIC, 1)] = 0
+    async with running(house):
+        await house.log.append([draft(event(1))])
+        await house.until(lambda: house.handed)
+
+    assert house.store.aside == []
+    assert list(house.store.died.values()) == [1]
 
 
 async def test_an_event_that_nothing_matches_is_kept_all_the_same():
