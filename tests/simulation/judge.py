@@ -68,7 +68,7 @@ def _effects(world: World) -> list[str]:
 def _counters(world: World) -> list[str]:
     """I11: where nobody was killed, the counters are the ledger's; an attempt that a clock's step cut off was counted by nobody."""
     [row] = world.database.rows(
-        "SELECT (SELECT count(*) FROM invocations) AS invocations, (SELECT count(*) FROM attempts WHERE outcome <> 'unknown') AS attempts"
+        "SELECT (SELECT count(*) FROM invocations) AS invocations, (SELECT count(*) FROM attempts WHERE error NOT LIKE 'its dispatcher stopped%') AS attempts"
     )
     return [
         f"I11 telemetry: {name} were counted {world.counted[name]:.0f} times and are {row[name]}"
