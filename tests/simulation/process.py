@@ -74,6 +74,7 @@ class Process:
         self.log = LogLine(line, world.log, is_wire=not alone)
         self.log.is_down = lambda: world.log_is_down
         self.ready = False
+        self.routing: asyncio.Task[None] | None = None
         self.tasks: set[asyncio.Task[Any]] = set()
         self.clock = world.wall(line.name)
         self.roster = Roster(self.engine, VAULT, now_ms=self.clock.now_ms)
@@ -140,9 +141,10 @@ class Process:
         async with asyncio.TaskGroup() as group:
             if self.ingest is not None:
                 group.create_task(self._opened(self.ingest))
-            for role in (self.router, self.dispatcher):
-                if role is not None:
-                    group.create_task(role.run())
+            if self.dispatcher is not None:
+                group.create_task(self.dispatcher.run())
+            if self.router is not None:
+                self.routing = group.create_task(self.router.run())
 
     async def _opened(self, ingest: Ingest) -> None:
         while not ingest.is_ready:  # the store may be away: then there is no book yet
@@ -188,9 +190,11 @@ class Process:
     async def stopped(self) -> None:
         """SIGTERM: what runs is finished, what was read is admitted, the shards are given back."""
         self.line.thawed.set()
-        for role in (self.router, self.dispatcher):
-            if role is not None:
-                role.stop()
+        if self.router is not None:  # first, as the supervisor does it: it hands over to the dispatcher
+            self.router.stop()
+            await asyncio.wait({self.routing or self.task, self.task}, timeout=DRAIN_S, return_when=asyncio.FIRST_COMPLETED)
+        if self.dispatcher is not None:
+            self.dispatcher.stop()
         await asyncio.wait({self.task}, timeout=DRAIN_S)
         if not self.task.done():  # its supervisor's patience is over: SIGKILL
             await self.killed()
