@@ -185,8 +185,11 @@ class Dispatcher:
         After a crash it may be run again: memory starts empty, and the ledger knows the rest.
         """
         self._turned(self._tenure.ended())
-        async with asyncio.TaskGroup() as tasks:
-            await self._serve(tasks)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                await self._serve(tasks)
+        finally:
+            self._workers.tasks = None  # what a router still offers is closed as `unknown` in time
         with suppress(Busy):  # out of reach: then the leases run out by themselves
             await self._ledger.release_shards(self._config.owner)
 
