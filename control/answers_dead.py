@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from control.answers import Answer, Fallback, Listed
+from control.answers import Answer, Listed
+from control.answers_work import Fallback
 
 
 class DeadLetter(Answer):
