@@ -21,7 +21,7 @@ from store.engine import AddNew, Call, Change, Each, Engine, Notify, Put, Script
 from store.flowing import kept_flows, on_their_shards
 from store.folding import folded_before, without_duplicates
 from store.lateness import without_late
-from store.moves import ADMITTED, begun_with
+from store.openings import ADMITTED, begun_with
 from store.prepared import Bulk, Prepared, among
 from store.shards import WORK, epochs_of
 from store.tables import cursors, deaths, events, invocations, lanes, rejected, seen

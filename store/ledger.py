@@ -14,7 +14,8 @@ from store.flowing import gathered
 from store.gather import Gathering
 from store.heads import NEXT_DUE, NEXT_OF_PART, due_heads, heads_of
 from store.mending import closed_stale
-from store.moves import Move, move_of, moved, opened
+from store.moves import Move, move_of, moved
+from store.openings import opened
 from store.quotas import leased
 from store.releases import Waiters, let_in, released, superseded
 from store.runs import RunsOf, open_runs, over_runs, run_over

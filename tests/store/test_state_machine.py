@@ -19,7 +19,8 @@ from schemas.invocation import END_STATES, Invocation, Planned, State, Wait
 from schemas.ledger import Opening
 from store.admission import Admission
 from store.mending import closed_stale
-from store.moves import REDRIVEN, Move, move_of, moved, opened
+from store.moves import REDRIVEN, Move, move_of, moved
+from store.openings import opened
 from store.redress import REDRIVABLE, Redress
 from store.releases import Waiters, released, superseded
 from tests.fakes.clock import START_MS, VirtualClock
