@@ -21,6 +21,9 @@ class Field:
     Fields of equal meaning are one object, so that a matcher decides each once per event.
     """
 
+    equals: frozenset[Hashable] | None  # the keys, where all tests compare keys
+    holds_for: Callable[[Any], bool]  # whether one leaf satisfies any of the tests
+    accesses: tuple[Access, ...]  # the doors through which every leaf comes that satisfies this field
     __slots__ = ("__weakref__", "absent", "accesses", "core", "equals", "holds_for", "numeric", "path", "tests")
 
     def __init__(self, path: str, tests: tuple[Test, ...]) -> None:
@@ -28,13 +31,30 @@ class Field:
         self.core: Any = None  # the compiled engine's form of this field, made when it is first asked for
         self.absent = ABSENT in tests
         self.tests = tuple(test for test in tests if test is not ABSENT)
-        keys = [test.key[1] for test in self.tests if test.key[0] == "equals"]
-        self.equals: frozenset[Hashable] | None = frozenset(keys) if len(keys) == len(self.tests) and not self.absent else None
-        self.holds_for: Callable[[Any], bool] = _any_of(self.tests, self.equals)
         self.numeric = any(test.numeric for test in self.tests)
-        # The doors through which every leaf comes that satisfies this field; none where absence may satisfy it.
+
+    def __getattr__(self, name: str) -> Any:
+        """What is made when it is first asked for: the compiled engine keeps none of it, and a set alone takes 216 bytes."""
+        if name == "equals":
+            made: Any = self.equal_keys()
+        elif name == "accesses":
+            made = self.doors()
+        elif name == "holds_for":
+            made = _any_of(self.tests, self.equals)
+        else:
+            raise AttributeError(name)
+        setattr(self, name, made)
+        return made
+
+    def doors(self) -> tuple[Access, ...]:
+        """The accesses, made anew; none where absence may satisfy the field."""
         found = () if self.absent else tuple(dict.fromkeys(test.access for test in self.tests))
-        self.accesses: tuple[Access, ...] = (PRESENT,) if PRESENT in found else found
+        return (PRESENT,) if PRESENT in found else found
+
+    def equal_keys(self) -> frozenset[Hashable] | None:
+        """The keys, where all tests compare keys; made anew."""
+        keys = [test.key[1] for test in self.tests if test.key[0] == "equals"]
+        return frozenset(keys) if len(keys) == len(self.tests) and not self.absent else None
 
     def holds(self, leaves: Mapping[str, Any]) -> bool:
         """Whether the leaves at the path (one key, or a list of keys) satisfy this field, array consistency apart."""

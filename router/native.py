@@ -84,12 +84,13 @@ def _given(rule: str, pattern: Pattern) -> tuple[str, list[list[Any]], list[Any]
 
 def _core(field: Field) -> Any:
     """The extension's form of a field, made once: fields of equal meaning are one object there too."""
-    if field.equals is not None:
-        keys = [key_bytes(key) for key in field.equals]
+    equals = field.equal_keys()
+    if equals is not None:
+        keys = [key_bytes(key) for key in equals]
         tests: list[Described] = [("equals", keys[0]) if len(keys) == 1 else ("one-of", keys)]
     else:
         tests = [described(test) for test in field.tests]
-    accesses = [_access(access) for access in field.accesses]
+    accesses = [_access(access) for access in field.doors()]
     exact = all(test.exact for test in field.tests)
     field.core = _native.Field(field.path, tests, accesses, field.absent, exact, field.numeric)
     return field.core

@@ -38,7 +38,15 @@ async def test_the_document_is_valid_and_names_exactly_the_routes(world: World) 
 
 
 THINGS = {"sources": "gh", "agents": "triage", "subscriptions": "bugs", "secrets": "crm"}
-UNANSWERED = {"checkpoint", "context", "enable", "resolve", "leases", "stream", "body"}  # refused here, but for the last: no JSON
+UNANSWERED = {
+    "checkpoint",
+    "context",
+    "enable",
+    "resolve",
+    "leases",
+    "stream",
+    "body",
+}  # refused here, but for the last: no JSON
 
 
 async def test_every_answer_is_as_the_document_says(world: World) -> None:
