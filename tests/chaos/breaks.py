@@ -33,12 +33,12 @@ def cursor_before_rows() -> None:
 
     admit = Admission.admit
 
-    async def split(self, log_id, place, *, first, after, plans, now_ms):
+    async def split(self, log_id, place, *, first, after, plans, now_ms, openings):
         if (await self.cursors(log_id, [place])).get(place, first) != first:
             raise FencedOut
         await admit(self, log_id, place, first=first, after=after, plans=[], now_ms=now_ms)
         await asyncio.sleep(0.3)
-        return await self._engine.write(lambda: self._keep(place, plans, now_ms))
+        return await self._engine.write(lambda: self._keep(place, plans, now_ms, openings))
 
     Admission.admit = split
 
@@ -71,8 +71,8 @@ def dedup_in_memory() -> None:
     keep = admission.Admission._keep
     met: set[str] = set()
 
-    def kept(self, place, plans, now_ms):
-        result = yield from keep(self, place, plans, now_ms)
+    def kept(self, place, plans, *more):
+        result = yield from keep(self, place, plans, *more)
         met.update(plan.event.id for plan in plans)
         return result
 

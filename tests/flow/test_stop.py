@@ -55,7 +55,8 @@ async def _quiet(system: System) -> None:
     """Until every acknowledged ring is an event, and none is open."""
     acked = {line["ring"] for line in system.ledger("acked") if 200 <= line["status"] < 300}
     for _ in range(300):
-        if system.rows("select count(*) as n from events")[0]["n"] >= len(acked) and system.open_invocations() == 0:
+        if system.rows("select count(*) as n from events")[0]["n"] >= len(acked):
+            assert await system.settled()
             return
         await asyncio.sleep(0.1)
 
