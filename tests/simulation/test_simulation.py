@@ -51,7 +51,10 @@ def test_a_seed_is_one_schedule_step_by_step() -> None:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("how", BUILDS)
 def test_a_build_that_is_broken_on_purpose_is_found_out(how: str) -> None:
-    done = simulation("--seeds", "0:24", "--broken", how, "--json")
+    for first in range(0, 24, 6):  # most are found out by the first few
+        done = simulation("--seeds", f"{first}:{first + 6}", "--broken", how, "--json")
+        if done.returncode == 0:
+            break
 
     assert done.returncode == 0, f"every schedule passed a build with: {BUILDS[how]}\n{done.stdout}{done.stderr}"
     replay = re.search(r"--seeds (\d+) --trace", done.stdout)
