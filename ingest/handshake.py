@@ -67,7 +67,10 @@ def _newest_key(source: PreparedSource) -> bytes:
 
 def _body(one: CompiledHandshake, scope: Scope) -> tuple[bytes, str]:
     if one.fields is not None:
-        return orjson.dumps(_filled(one.fields, scope)), "application/json"
+        try:
+            return orjson.dumps(_filled(one.fields, scope)), "application/json"
+        except TypeError as exc:
+            raise MalformedRequest("what the handshake asks to be told is no UTF-8") from exc
     return _text(one.body, scope).encode("utf-8", "replace"), one.form.content_type
 
 

@@ -6,13 +6,14 @@ import pytest
 
 from ingest.ports import Refusal
 from schemas.invocation import State
+from schemas.runs import Said
 from store.admission import Admission
 from store.engine import Engine
 from store.events import EventFilter, body_of, event_page, event_row, event_total, events_after, last_received_ms, states_of
 from store.keys import KeyRow, Keys
 from store.ledger import Ledger
 from store.refusals import KEPT_PER_SOURCE, Refusals
-from store.reports import ACCEPTED, Report, report
+from store.reports import ACCEPTED, Decided, Ending, Report, report
 from store.work import InvocationFilter, attempts_of, invocation_page, invocation_total, invocations_after, state_counts
 from tests.store.plans import LOG, NOW, PLACE, a_plan, a_settlement, an_opening
 
@@ -111,10 +112,11 @@ async def test_attempts_belong_to_their_invocations(engine: Engine) -> None:
 async def test_a_report_is_recorded_once(engine: Engine) -> None:
     await admitted(engine)
     (row,) = await invocation_page(engine, "default", InvocationFilter(state="done"), before=HIGHEST, limit=10)
-    told = Report("default", row.id, State.DECLINED, "declined", "not mine\0", {"result": 1})
+    ending = Ending("declined", "not mine\0", {"result": 1}, lambda *_: Decided(State.DECLINED, "reported: not mine\0"))
+    told = Report("default", row.id, Said.COMPLETE, 1, ending=ending)
 
-    first = await report(engine, told, now_ms=NOW)
-    second = await report(engine, told, now_ms=NOW)
+    first, _ = await report(engine, told, now_ms=NOW)
+    second, _ = await report(engine, told, now_ms=NOW)
 
     assert first == second
     assert (first.state, first.outcome, first.reason) == ("declined", "declined", "reported: not mine\ufffd")
