@@ -173,8 +173,8 @@ class System:
     def dump(self) -> dict:
         """The store's truth, read by SQL of the test's own."""
         events = [
-            {"id": row["id"], "deliveryid": json.loads(row["envelope"]).get("deliveryid")}
-            for row in self.rows("select id, envelope from events")
+            {"deliveryid": json.loads(row.pop("envelope")).get("deliveryid"), **row}
+            for row in self.rows("select id, envelope, position, flags from events")
         ]
         return {
             "events": events,
