@@ -10,8 +10,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from control.asked import DeadReason
-from control.cli_base import AsJson, Limit, Since, Until, ask, gather, group, instant_of, now_ms, quoted
-from control.cli_work import DryRun, OfAgent, OfEvent, OfSubscription, run_by_query
+from control.cli_base import AsJson, Limit, Since, Until, ask, gather, group, quoted
+from control.cli_work import DryRun, OfAgent, OfEvent, OfSubscription, query_of, run_by_query
 from control.output import Column, Output, fields, plain, table
 from schemas.errors import Invalid
 
@@ -45,7 +45,7 @@ def list_dead(
     as_json: AsJson = False,
 ) -> None:
     """The latest dead letters."""
-    query = _query(reason=reason, agent=agent, subscription=subscription, event=event, since=since, until=until)
+    query = query_of(reason=reason, agent=agent, subscription=subscription, event=event, since=since, until=until)
     found = gather(ctx, "/v1/dead-letters", query, limit=limit)
     Output(as_json=as_json).items(found, LETTER_COLUMNS, none="no dead letters")
 
@@ -87,31 +87,10 @@ def purge(
         answer = ask(ctx, "DELETE", f"/v1/dead-letters/{quoted(invocation)}", query={"dry_run": dry_run or None})
         out.document(answer, lambda: Text(f"{invocation} {'would be' if dry_run else 'is'} purged"))
         return
-    narrowed = _query(reason=reason, agent=agent, subscription=subscription, event=event, since=since, until=older_than)
+    narrowed = query_of(reason=reason, agent=agent, subscription=subscription, event=event, since=since, until=older_than)
     if not narrowed and not every:
         raise Invalid("say which: an ID, or --older-than, --reason, --agent, --subscription, --event, --since; or --all")
     run_by_query(ctx, out, "/v1/purges", narrowed, dry_run=dry_run, verb="purged")
-
-
-def _query(
-    *,
-    reason: DeadReason | None,
-    agent: str | None,
-    subscription: str | None,
-    event: str | None,
-    since: str | None,
-    until: str | None,
-) -> dict[str, Any]:
-    now = now_ms()
-    found = {
-        "reason": reason.value if reason else None,
-        "agent": agent,
-        "subscription": subscription,
-        "event": event,
-        "since": instant_of(since, now_ms=now),
-        "until": instant_of(until, now_ms=now),
-    }
-    return {name: value for name, value in found.items() if value is not None}
 
 
 def letter_shown(found: Mapping[str, Any]) -> RenderableType:

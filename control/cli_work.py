@@ -61,7 +61,7 @@ def list_invocations(
     as_json: AsJson = False,
 ) -> None:
     """The latest invocations."""
-    query = _query(state=state, agent=agent, subscription=subscription, event=event, since=since, until=until)
+    query = query_of(state=state, agent=agent, subscription=subscription, event=event, since=since, until=until)
     found = gather(ctx, "/v1/invocations", query, limit=limit)
     Output(as_json=as_json).items(found, INVOCATION_COLUMNS, none="no such invocations")
 
@@ -139,7 +139,7 @@ def redrive(
         answer = ask(ctx, "POST", f"/v1/invocations/{quoted(invocation)}/redrive", query={"dry_run": dry_run or None})
         out.document(answer, lambda: Text(f"{invocation} {'would be' if dry_run else 'is'} tried again"))
         return
-    narrowed = _query(agent=agent, subscription=subscription, event=event, since=since, until=until)
+    narrowed = query_of(agent=agent, subscription=subscription, event=event, since=since, until=until)
     if reason is not None:
         narrowed["reason"] = reason.value
     if not narrowed and not every:
@@ -177,18 +177,21 @@ def replay(
     run_by_query(ctx, Output(as_json=as_json), "/v1/replays", query, dry_run=dry_run, verb="replayed")
 
 
-def _query(
+def query_of(
     *,
     state: State | None = None,
+    reason: DeadReason | None = None,
     agent: str | None,
     subscription: str | None,
     event: str | None,
     since: str | None,
     until: str | None,
 ) -> dict[str, Any]:
+    """What narrows a list or an act to some of the work, as the API asks for it."""
     now = now_ms()
     found = {
         "state": state.value if state else None,
+        "reason": reason.value if reason else None,
         "agent": agent,
         "subscription": subscription,
         "event": event,

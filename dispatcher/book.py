@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from dispatcher.flow import is_flowing, share
+from dispatcher.flow import begins_at_once, is_flowing, share
 from dispatcher.lanes import AgentKey, Part
 from dispatcher.ports import Asked, Roster
 from dispatcher.protocols import PROTOCOLS
@@ -58,6 +58,7 @@ class Book:
     of_agent: Mapping[AgentKey, tuple[SubscriptionConfig, ...]] = field(default_factory=dict)
     parts: Mapping[Part, AgentKey] = field(default_factory=dict)  # of agents that are spread over shards
     flowing: frozenset[str] = frozenset()  # those whose flow control is looked at before an attempt
+    prompt: frozenset[str] = frozenset()  # those whose first attempts may begin with their admission
 
     def live(self, key: AgentKey) -> tuple[list[str], bool]:
         """The uids of an agent's live subscriptions, and whether that is all it has."""
@@ -83,7 +84,8 @@ async def read_book(roster: Roster, before: Book, *, user_agent: str) -> Book:
             for key in keys.get(agent, (agent,)):
                 by_agent[key] = (*by_agent.get(key, ()), found)
     flowing = frozenset(found.uid for found in subscriptions if is_flowing(found.spec))
-    return Book(version, settings, {found.uid: found for found in subscriptions}, by_agent, parts, flowing)
+    prompt = frozenset(found.uid for found in subscriptions if begins_at_once(found.spec))
+    return Book(version, settings, {found.uid: found for found in subscriptions}, by_agent, parts, flowing, prompt)
 
 
 def settings_of(agents: Iterable[AgentConfig], *, user_agent: str) -> dict[AgentKey, Setting]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from schemas.config import SubscriptionSpec
+from schemas.config import SubscriptionSpec, SubscriptionState
+from schemas.invocation import Order
 
 _NOTHING = 1e-9  # what floats leave over of a whole token
 
@@ -60,6 +61,21 @@ def is_flowing(spec: SubscriptionSpec) -> bool:
     """Whether anything of a subscription's flow control is to be looked at before an attempt."""
     asked = (spec.expires_after, spec.concurrency, spec.rate_per_s, spec.digest)
     return bool(spec.delay) or any(each is not None for each in asked)
+
+
+# What a subscription may say and still have its events begin at once; anything else has a say in when an attempt is due.
+_PLAIN = frozenset(
+    {"agent", "pattern", "filters", "cesql", "when", "extensions", "dedup", "order", "on_burial", "context", "retry", "state"}
+)
+# By value: what the store kept names every field.
+_UNSAID = {name: field.default for name, field in SubscriptionSpec.model_fields.items() if name not in _PLAIN}
+
+
+def begins_at_once(spec: SubscriptionSpec) -> bool:
+    """Whether nothing in a subscription says more of when an attempt is due than its lane and its agent do."""
+    if spec.order is Order.LATEST or spec.state is not SubscriptionState.LIVE:
+        return False
+    return all(getattr(spec, name) == default for name, default in _UNSAID.items())
 
 
 def share(whole: int, number: int, count: int) -> int:

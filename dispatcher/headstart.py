@@ -9,17 +9,11 @@ from types import MappingProxyType
 from dispatcher.agents import Agent, Agents
 from dispatcher.attempt import Desk, opening_of
 from dispatcher.workers import Begun, Workers
-from schemas.config import SubscriptionConfig, SubscriptionSpec, SubscriptionState
-from schemas.invocation import Admitted, Invocation, Order, Planned
+from schemas.config import SubscriptionConfig
+from schemas.invocation import Admitted, Invocation, Planned
 from schemas.ledger import Opening
 
 NONE_RESERVED: Mapping[str, Opening] = MappingProxyType({})
-# What a subscription may say and still have its events begin at once; anything else has a say in when an attempt is due.
-_PLAIN = frozenset(
-    {"agent", "pattern", "filters", "cesql", "when", "extensions", "dedup", "order", "on_burial", "context", "retry", "state"}
-)
-# By value: what the store kept names every field.
-_UNSAID = {name: field.default for name, field in SubscriptionSpec.model_fields.items() if name not in _PLAIN}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +25,7 @@ class _Held:
 class HeadStart:
     """Holds places for first attempts while their admission is written.
 
-    A reservation counts against the agent's limit and the process's from `reserve` until `started` or `freed`, so no limit is
+    A reservation counts against the agent's limit and the process's from `reserve` until `given_back`, so no limit is
     ever passed; what the ledger then did not open is queued like any other.
     """
 
@@ -58,7 +52,7 @@ class HeadStart:
     def _reserved(self, invocation: Invocation, now_ms: int) -> Opening | None:
         agent = self._workers.agent_of(invocation)
         subscription = self._workers.live(invocation.subscription_uid)
-        if agent is None or subscription is None or not _begins_at_once(subscription):
+        if agent is None or subscription is None or invocation.subscription_uid not in self._workers.book.prompt:
             return None
         queue = agent.queue
         if (
@@ -88,10 +82,3 @@ class HeadStart:
             if one.is_open:
                 name = one.invocation.id
                 self._workers.take_up(held[name].agent, one, Begun(reserved[name], held[name].subscription))
-
-
-def _begins_at_once(subscription: SubscriptionConfig) -> bool:
-    spec = subscription.spec
-    if spec.order is Order.LATEST or spec.state is not SubscriptionState.LIVE:
-        return False
-    return all(getattr(spec, name) == default for name, default in _UNSAID.items())

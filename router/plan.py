@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
 from payload.pointer import MISSING, reach, steps_of
+from router.flow import FlowRule
 from router.ruleset import Rule, Ruleset
 from router.values import parse_exact
 from schemas.event import Event, Flag
@@ -43,9 +45,7 @@ def exact_document(event: Event, data: object) -> dict[str, object]:
 def _invocation(event: Event, document: Mapping[str, Any], rule: Rule, now_ms: int, replay_id: str) -> Invocation:
     name = invocation_id(event.id, rule.uid, replay_id)
     digest = "" if rule.key_of is None else _dedup_digest(rule.uid, rule.key_of(document), replay_id)
-    if rule.flow is not None:
-        return _flowing(name, event, document, rule, now_ms=now_ms, replay_id=replay_id, dedup_digest=digest)
-    return Invocation(
+    plain = Invocation(
         id=name,
         team=event.team,
         event_id=event.id,
@@ -63,42 +63,16 @@ def _invocation(event: Event, document: Mapping[str, Any], rule: Rule, now_ms: i
         dedup_digest=digest,
         dedup_window_ms=rule.window_ms if digest else 0,
     )
+    return plain if rule.flow is None else _flowing(plain, event, document, rule, rule.flow)
 
 
-def _flowing(
-    name: str,
-    event: Event,
-    document: Mapping[str, Any],
-    rule: Rule,
-    *,
-    now_ms: int,
-    replay_id: str,
-    dedup_digest: str,
-) -> Invocation:
-    """The invocation of a subscription with flow control: in the lane that gathers it, due when its digest may close."""
-    assert rule.flow is not None
-    flow = rule.flow.flow(event, document, is_replay=bool(replay_id))
-    group = rule.flow.group(event, document) if rule.flow.full_at else event.partitionkey
-    lane = name if rule.order is Order.NONE else f"{rule.uid}/{group}"
-    return Invocation(
-        id=name,
-        team=event.team,
-        event_id=event.id,
-        subscription_uid=rule.uid,
-        subscription=rule.name,
-        generation=rule.generation,
-        agent=rule.agent,
-        shard=rule.flow.shard(flow, lane) if flow.is_part else rule.shard,
-        ordering_key=event.partitionkey,
-        lane=lane,
-        order=rule.order,
-        created_ms=now_ms,
-        due_ms=now_ms + rule.flow.wait_ms,
-        replay_id=replay_id,
-        dedup_digest=dedup_digest,
-        dedup_window_ms=rule.window_ms if dedup_digest else 0,
-        flow=flow,
-    )
+def _flowing(plain: Invocation, event: Event, document: Mapping[str, Any], rule: Rule, ruled: FlowRule) -> Invocation:
+    """The same for a subscription with flow control: in the lane that gathers it, due when its digest may close."""
+    flow = ruled.flow(event, document, is_replay=bool(plain.replay_id))
+    group = ruled.group(event, document) if ruled.full_at else event.partitionkey
+    lane = plain.id if rule.order is Order.NONE else f"{rule.uid}/{group}"
+    shard = ruled.shard(flow, lane) if flow.is_part else rule.shard
+    return replace(plain, shard=shard, lane=lane, due_ms=plain.due_ms + ruled.wait_ms, flow=flow)
 
 
 def _dedup_digest(uid: str, key: str | None, replay_id: str) -> str:

@@ -28,7 +28,8 @@ T = TypeVar("T")
 
 _DEATHS_ALLOWED = 3
 _BATCHES_AT_ONCE = 8
-_PAUSE = wait_exponential_jitter(multiplier=0.05, max=2, jitter=0.05)
+_FIRST_PAUSE_S = 0.05
+_PAUSE = wait_exponential_jitter(multiplier=_FIRST_PAUSE_S, max=2, jitter=0.05)
 _READ_PAUSE_S = 0.5
 _HOLD_LOOP_S = 0.010  # a batch gives the loop back at least this often while it is planned
 _SLOW_S = 0.020  # what holds the loop for longer is planned beside it from then on, until it is quick again
@@ -326,14 +327,13 @@ class Router:
 
     async def _admit(self, batch: Batch, planned: list[Planned], *, first: int, after: int) -> bool:
         """Admit, again and again while the store is busy: nothing is skipped; False where a revocation ended it."""
-        try:
-            return await self._admit_once(batch, planned, first=first, after=after)
-        except Busy:
-            async for attempt in AsyncRetrying(retry=retry_if_exception_type(Busy), wait=_PAUSE):
-                with attempt:
-                    self._metrics.retries.inc()
-                    return await self._admit_once(batch, planned, first=first, after=after)
-        raise AssertionError("tenacity either returns or raises")
+        once = partial(self._admit_once, batch, planned, first=first, after=after)
+        with suppress(Busy):
+            return await once()  # the common case, without tenacity's machinery
+        await asyncio.sleep(_FIRST_PAUSE_S)
+        count = self._metrics.retries.inc
+        retried: bool = await AsyncRetrying(retry=retry_if_exception_type(Busy), wait=_PAUSE, before=lambda _: count())(once)
+        return retried
 
     async def _admit_once(self, batch: Batch, planned: list[Planned], *, first: int, after: int) -> bool:
         if not batch.is_owned():

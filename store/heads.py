@@ -21,7 +21,7 @@ from store.tables import agents, bodies, events, flows, invocations, lanes, runs
 
 ZERO: ColumnElement[int] = literal_column("0")  # written out: a partial index serves only a condition that the planner can read
 _first = invocations.alias("first")
-_HEAD_OF = (
+HEAD_OF = (
     select(_first.c.seq)
     .where(_first.c.lane == lanes.c.id, _first.c.ended_ms == ZERO)
     .order_by(_first.c.seq)
@@ -53,7 +53,7 @@ _HEADS = Prepared(
     .outerjoin(bodies, (bodies.c.digest == events.c.body_digest) & _THAT_DAY)
     .outerjoin(flows, flows.c.invocation_id == invocations.c.id)
     .outerjoin(runs, runs.c.invocation_seq == invocations.c.seq)
-    .where(invocations.c.seq.in_(select(_HEAD_OF).where(among(lanes.c.id, "lanes")))),
+    .where(invocations.c.seq.in_(select(HEAD_OF).where(among(lanes.c.id, "lanes")))),
     "lanes",
 )
 _ANYWHERE = Prepared(

@@ -8,19 +8,10 @@ from sqlalchemy import bindparam, func, or_, select
 
 from schemas.invocation import Wait
 from store.engine import Engine, fetch
-from store.heads import ZERO
+from store.heads import HEAD_OF
 from store.prepared import Prepared
 from store.tables import invocations, lanes
 
-_first = invocations.alias("first")
-_HEAD = (
-    select(_first.c.seq)
-    .where(_first.c.lane == lanes.c.id, _first.c.ended_ms == ZERO)
-    .order_by(_first.c.seq)
-    .limit(1)
-    .correlate(lanes)
-    .scalar_subquery()
-)
 _PAGE = Prepared(
     select(
         lanes.c.id,
@@ -37,7 +28,7 @@ _PAGE = Prepared(
         invocations.c.created_ms,
     )
     .select_from(lanes)
-    .join(invocations, invocations.c.seq == _HEAD)
+    .join(invocations, invocations.c.seq == HEAD_OF)
     .where(
         lanes.c.team == bindparam("team_"),
         lanes.c.id > bindparam("after"),
