@@ -107,8 +107,7 @@ async def attempt(
         opening = opening_of(desk, head.invocation, setting, context, number=head.attempts + 1, now_ms=desk.clock.now_ms())
         if opening is None or not await desk.ledger.open(opening):
             return None
-    number = opening.number
-    this = Attempt(number, opening.started_ms, opening.started_ms + round(setting.timeout_s * 1000))
+    this = Attempt(opening.number, opening.started_ms, opening.started_ms + round(setting.timeout_s * 1000))
     curated, outcome, bytes_sent, kept = await _tried(desk, head, setting, subscription, this)
     if outcome is None:
         return None  # the lease ran out before a byte was written; the next owner closes the row
@@ -116,25 +115,13 @@ async def attempt(
     # A probe is our question about the agent, not the invocation's own try: it may be asked often and must not use up the
     # budget.
     tries = head.tries + (not probe and outcome.word != MISCONFIGURED and outcome.offer is None)
-    step = accepted(outcome, setting, now_ms=ended_ms) or next_step(
-        outcome,
-        tries=tries,
-        pauses=pauses + 1,
-        policy=subscription.spec.retry,
-        begun_ms=head.budget_ms or head.invocation.created_ms,
-        now_ms=ended_ms,
-        attempt_id=f"{head.invocation.id}:{number}",
-    )
-    if head.step:
-        step = after_step(step, head, setting)
-    if isinstance(step, Bury) and goes_on(subscription, head.step) is None:
-        step = blocking(step, subscription)
+    step = _step_after(outcome, head, setting, subscription, this, tries=tries, pauses=pauses + 1, now_ms=ended_ms)
     state, reason, due_ms = _standing(step)
     settlement = Settlement(
         invocation_id=head.invocation.id,
         team=head.invocation.team,
         lane=head.invocation.lane,
-        number=number,
+        number=opening.number,
         shard=opening.shard,
         epoch=opening.epoch,
         outcome=outcome.word,
@@ -160,6 +147,34 @@ async def attempt(
         run=step.terms if isinstance(step, Supervise) else None,
     )
     return Ended(outcome, step, settlement) if await settled(desk, settlement) else None
+
+
+def _step_after(
+    outcome: Outcome,
+    head: Head,
+    setting: Setting,
+    subscription: SubscriptionConfig,
+    this: Attempt,
+    *,
+    tries: int,
+    pauses: int,
+    now_ms: int,
+) -> Step:
+    """What becomes of the invocation: by the answer, the schedule, its fallback chain, and whether a burial blocks its key."""
+    step = accepted(outcome, setting, now_ms=now_ms) or next_step(
+        outcome,
+        tries=tries,
+        pauses=pauses,
+        policy=subscription.spec.retry,
+        begun_ms=head.budget_ms or head.invocation.created_ms,
+        now_ms=now_ms,
+        attempt_id=f"{head.invocation.id}:{this.number}",
+    )
+    if head.step:
+        step = after_step(step, head, setting)
+    if isinstance(step, Bury) and goes_on(subscription, head.step) is None:
+        step = blocking(step, subscription)
+    return step
 
 
 async def settled(desk: Desk, settlement: Settlement) -> bool:
