@@ -14,8 +14,10 @@ import fcntl
 import os
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from functools import cache
+from itertools import chain
 from pathlib import Path
 from secrets import token_hex
 from typing import NamedTuple
@@ -37,9 +39,12 @@ CREATE TABLE IF NOT EXISTS record (
     id INTEGER PRIMARY KEY, at INTEGER NOT NULL, crc INTEGER NOT NULL,
     "key" BLOB NOT NULL, headers BLOB NOT NULL, value BLOB NOT NULL);
 """
-INSERT = 'INSERT INTO record (id, at, crc, "key", headers, value) VALUES (?, ?, ?, ?, ?, ?)'
+_INSERT = 'INSERT INTO record (id, at, crc, "key", headers, value) VALUES '
+_MOST_ROWS = 64  # of one statement: for each the driver gives the interpreter away, and waits to have it back
 SELECT = 'SELECT id, at, crc, "key", headers, value FROM record WHERE id >= ? AND id < ? ORDER BY id LIMIT ?'
 _REMOTE = ("nfs", "cifs", "smb", "afs", "lustre", "glusterfs", "fuse.sshfs", "fuse.glusterfs")
+
+Row = tuple[int, int, int, bytes, bytes, bytes]  # as SELECT gives them
 
 Opener = Callable[[str], sqlite3.Connection]
 """How the writer's connection is made: the seam where tests put a connection that fails."""
@@ -191,6 +196,20 @@ def add_topic(connection: sqlite3.Connection, topic: str, count: int) -> list[He
     return [_held(connection, row) for row in rows.fetchall()]
 
 
+def add(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+    """Insert records, within the caller's transaction."""
+    at = 0
+    while left := len(rows) - at:
+        count = min(_MOST_ROWS, 1 << (left.bit_length() - 1))  # powers of two: few texts for the driver to keep compiled
+        connection.execute(_insert_of(count), list(chain.from_iterable(rows[at : at + count])))
+        at += count
+
+
+@cache
+def _insert_of(count: int) -> str:
+    return _INSERT + ", ".join(["(?, ?, ?, ?, ?, ?)"] * count)
+
+
 def checksum(key: bytes, headers: bytes, value: bytes) -> int:
     """What tells a stored record from a damaged one: SQLite's pages carry no checksum of their own."""
     return zlib.crc32(value, zlib.crc32(headers, zlib.crc32(key)))
@@ -215,7 +234,7 @@ def records_from(
     return found
 
 
-def _rows(connection: sqlite3.Connection, bounds: tuple[int, int, int]) -> Iterator[tuple[int, int, int, bytes, bytes, bytes]]:
+def _rows(connection: sqlite3.Connection, bounds: tuple[int, int, int]) -> Iterator[Row]:
     cursor = connection.execute(SELECT, bounds)
     try:
         yield from cursor
@@ -223,7 +242,7 @@ def _rows(connection: sqlite3.Connection, bounds: tuple[int, int, int]) -> Itera
         cursor.close()  # an open cursor keeps its snapshot, so the WAL could never start anew
 
 
-def _record(held: Held, row: tuple[int, int, int, bytes, bytes, bytes]) -> Record | None:
+def _record(held: Held, row: Row) -> Record | None:
     number, at, crc, key, headers, value = row
     if checksum(key, headers, value) != crc:
         return None

@@ -17,7 +17,7 @@ from zlib import crc32
 from eventlog import sql_file
 from eventlog.embedded import Partition, footprint
 from eventlog.keys import Parcel
-from eventlog.sql_file import Held
+from eventlog.sql_file import Held, Row
 from schemas.errors import LogUnavailable, NightbellError
 from schemas.topics import Place, Record
 
@@ -162,7 +162,7 @@ class Writer:
                 rows = self._rows(batch, touched)
                 prepared = time.perf_counter()
                 self._connection.execute("BEGIN IMMEDIATE")
-                self._connection.executemany(sql_file.INSERT, rows)
+                sql_file.add(self._connection, rows)
                 self._connection.execute("COMMIT")
             except Exception as exc:  # noqa: BLE001 - whatever it was, those who wait must hear of it
                 error = self._failed(exc)
@@ -177,7 +177,7 @@ class Writer:
         if error is not None:
             self._tell(self._on_failure, batch, error)
 
-    def _rows(self, batch: list[Append], touched: dict[Line, None]) -> list[tuple[int, int, int, bytes, bytes, bytes]]:
+    def _rows(self, batch: list[Append], touched: dict[Line, None]) -> list[Row]:
         rows = []
         now = self._clock()
         for append in batch:

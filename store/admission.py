@@ -143,7 +143,7 @@ class Admission:
                 raise FencedOut(f"the cursor of {place.topic}/{place.partition} is not at {first}: another router was here")
             return (yield from self._keep(place, plans, now_ms, openings))
 
-        return await self._engine.write(script)
+        return await self._engine.write(script, is_patient=True)
 
     async def admit_replay(self, plans: Sequence[Planned]) -> list[Admitted]:
         """Queue the invocations of events that are kept already, as today's rules plan them; the known ones give none."""
@@ -154,7 +154,7 @@ class Admission:
             known |= yield from folded_before([invocation for _, invocation in wanted])
             return (yield from self._queue([(plan, inv) for plan, inv in wanted if inv.id not in known]))
 
-        return await self._engine.write(script)
+        return await self._engine.write(script, is_patient=True)
 
     async def deaths(self, log_id: str, place: Place, position: int, reason: str) -> int:
         """Count one more death at this record, durably, and return how many there were."""

@@ -90,8 +90,11 @@ class Engine(Protocol):
         """Open; check what durability rests on.  Raises `BadSetting`, `StoreUnavailable`."""
         ...
 
-    async def write(self, script: Callable[[], Script[T]]) -> T:
-        """Run a script; it is durable when this returns."""
+    async def write(self, script: Callable[[], Script[T]], *, is_patient: bool = False) -> T:
+        """Run a script; it is durable when this returns.
+
+        A patient one lets others go before it where they wait for the same writer: new work for the end of what was begun.
+        """
         ...
 
     async def read(self, script: Callable[[], Script[T]]) -> T:

@@ -91,8 +91,9 @@ class PostgresEngine:
         # Kept and awaited by `aclose`: a TaskGroup would bind the engine's life to one caller's frame.
         self._listening = asyncio.create_task(self._listen_on())
 
-    async def write(self, script: Callable[[], Script[T]]) -> T:
-        """Run a script in a transaction, again after a deadlock; durable when this returns."""
+    async def write(self, script: Callable[[], Script[T]], *, is_patient: bool = False) -> T:
+        """Run a script in a transaction of its own, again after a deadlock; durable when this returns."""
+        del is_patient  # nobody waits for another here
         return await self._tried(script, readonly=False)
 
     async def read(self, script: Callable[[], Script[T]]) -> T:

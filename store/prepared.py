@@ -126,7 +126,7 @@ def _now_postgres(_element: database_ms, _compiler: SQLCompiler, **_words: Any) 
 
 
 class Bulk:
-    """An insert of many rows: one statement over arrays on PostgreSQL, one statement run for each row on SQLite.
+    """An insert of many rows: one statement over arrays on PostgreSQL, statements of some rows each on SQLite.
 
     `then` is what stands behind the values in both dialects: `ON CONFLICT …`, `RETURNING …`; `on_postgres` stands there instead
     where the keys of a table that lies by day are others.
@@ -138,21 +138,22 @@ class Bulk:
         self._table = table
         self._columns = columns
         self._then = {SQLITE: then, POSTGRES: on_postgres or then}
-        self._forms: dict[str, str] = {}
+        self._forms: dict[tuple[str, int], str] = {}
         self.width = len(columns)
 
-    def text(self, dialect: str) -> str:
-        """The insert in that dialect; on PostgreSQL its parameters are one array per column."""
-        found = self._forms.get(dialect)
+    def text(self, dialect: str, rows: int = 1) -> str:
+        """The insert in that dialect.  On PostgreSQL its parameters are one array per column; on SQLite of `rows`."""
+        found = self._forms.get((dialect, rows))
         if found is None:
-            found = self._forms[dialect] = self._written(dialect)
+            found = self._forms[dialect, rows] = self._written(dialect, rows)
         return found
 
-    def _written(self, dialect: str) -> str:
+    def _written(self, dialect: str, rows: int) -> str:
         quote = _DIALECTS[dialect].identifier_preparer.quote
         names = ", ".join(quote(name) for name in self._columns)
         if dialect == SQLITE:
-            values = f"VALUES ({', '.join('?' * self.width)})"
+            row = f"({', '.join('?' * self.width)})"
+            values = f"VALUES {', '.join([row] * rows)}"
         else:
             kinds = [self._table.c[name].type.compile(_DIALECTS[dialect]) for name in self._columns]
             arrays = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(kinds, 1))

@@ -185,7 +185,7 @@ class Retention:
         after = 0
         while rows := await self._engine.read(partial(next_ids, part, after, SLICE)):
             ids, after = [row[0] for row in rows], rows[-1][1]
-            await self._engine.write(partial(_without_work, ids))
+            await self._engine.write(partial(_without_work, ids), is_patient=True)
             await asyncio.sleep(self._pause_s)
 
     async def _seen(self, now_ms: int) -> int:
@@ -193,14 +193,14 @@ class Retention:
         while rows := await fetch(self._engine, _SEEN_FROM, after, _WALK):
             late = [event_id for event_id, expires_ms in rows if expires_ms <= now_ms]
             for first in range(0, len(late), SLICE):
-                total += await self._engine.write(_forgetting(late[first : first + SLICE]))
+                total += await self._engine.write(_forgetting(late[first : first + SLICE]), is_patient=True)
                 await asyncio.sleep(self._pause_s)
             after = rows[-1][0]
         return total
 
     async def _sliced(self, script: Callable[[], Script[int]]) -> int:
         total = 0
-        while count := await self._engine.write(script):
+        while count := await self._engine.write(script, is_patient=True):
             total += count
             if count < SLICE:
                 break

@@ -24,6 +24,7 @@ from store.engine import Notify, Script
 from store.listeners import Listeners
 from store.prepared import SQLITE
 from store.sqlite_driver import is_fatal, open_sqlite, ours, roll_back, run, set_durable, take_lock, translated
+from store.sqlite_line import Ask, Line
 
 T = TypeVar("T")
 
@@ -35,12 +36,8 @@ MAX_READS = 1024
 READ_S = 30.0  # a reading statement is interrupted after this long
 CHECKPOINT_CHANGES = 500  # rows changed since the last checkpoint, when nobody waits: small ones are short
 CHECKPOINT_LATEST_CHANGES = 8000
+_REST_S = 1.0  # after this long without work, what was written is moved out of the WAL
 RESTART_PAGES = 32_768  # a WAL of 128 MiB: wait for the readers, so that it begins anew
-
-
-class _Ask(NamedTuple):
-    script: Callable[[], Script[Any]]
-    future: asyncio.Future[Any]
 
 
 class _Answer(NamedTuple):
@@ -64,7 +61,7 @@ class SqliteEngine:
         self._read_only = read_only
         self._max_waiting = max_waiting
         self._connect = connect
-        self._queue: SimpleQueue[_Ask | None] = SimpleQueue()
+        self._line = Line()
         self._waiting = 0
         self._reading = 0
         self._writer: threading.Thread | None = None
@@ -103,8 +100,8 @@ class SqliteEngine:
         for _ in range(READERS):
             self._idle.put(await self._loop.run_in_executor(self._readers, self._open_reader))
 
-    async def write(self, script: Callable[[], Script[T]]) -> T:
-        """Run a script in the next group; durable when this returns."""
+    async def write(self, script: Callable[[], Script[T]], *, is_patient: bool = False) -> T:
+        """Run a script in the next group, a patient one behind those that wait; durable when this returns."""
         if self._failure is not None:
             raise StoreUnavailable(f"the store's file failed and the process must be restarted: {self._failure}")
         if self._writer is None:
@@ -113,7 +110,7 @@ class SqliteEngine:
             raise Saturated("too many writes wait for the store")
         future: asyncio.Future[T] = self._loop.create_future()
         self._waiting += 1
-        self._queue.put(_Ask(script, future))
+        self._line.put(Ask(script, future, is_patient))
         return await future
 
     async def read(self, script: Callable[[], Script[T]]) -> T:
@@ -147,7 +144,7 @@ class SqliteEngine:
                 while True:
                     self._idle.get_nowait().close()
         if writer is not None:  # last, so that its closing takes the WAL file away
-            self._queue.put(None)
+            self._line.end()
             await asyncio.to_thread(writer.join)
         if self._lock is not None:
             self._lock.close()
@@ -192,20 +189,20 @@ class SqliteEngine:
         changes = connection.total_changes
         while True:
             try:
-                ask = self._queue.get(timeout=1.0) if connection.total_changes > changes else self._queue.get()
+                ask = self._line.first(_REST_S if connection.total_changes > changes else None)
             except Empty:
                 changes = self._checkpoint(connection)
                 continue
             if ask is None:
                 break
             self._serve(connection, ask)
-            if connection.total_changes - changes > (CHECKPOINT_CHANGES if self._queue.empty() else CHECKPOINT_LATEST_CHANGES):
+            if connection.total_changes - changes > (CHECKPOINT_CHANGES if self._line.is_empty else CHECKPOINT_LATEST_CHANGES):
                 changes = self._checkpoint(connection)
         self._checkpoint(connection)
         with suppress(sqlite3.Error):
             connection.close()
 
-    def _serve(self, connection: sqlite3.Connection, first: _Ask) -> None:
+    def _serve(self, connection: sqlite3.Connection, first: Ask) -> None:
         answers: list[_Answer] = []
         notes: list[Notify] = []
         group = [first]
@@ -220,12 +217,13 @@ class SqliteEngine:
         self._loop.call_soon_threadsafe(self._deliver, answers, notes)
 
     def _write_group(
-        self, connection: sqlite3.Connection, group: list[_Ask], answers: list[_Answer], notes: list[Notify]
+        self, connection: sqlite3.Connection, group: list[Ask], answers: list[_Answer], notes: list[Notify]
     ) -> None:
         """Run `group`, which grows by what waits, in one transaction; `answers` and `notes` are filled once it is committed."""
         ends = time.monotonic() + GROUP_S
         results: list[_Answer] = []
         heard: list[Notify] = []
+        has_patient = False
         connection.execute("BEGIN IMMEDIATE")
         try:
             for ask in group:
@@ -238,8 +236,10 @@ class SqliteEngine:
                     if not connection.in_transaction or connection.total_changes != before:
                         raise
                     results.append(_Answer(ask.future, None, ours(exc)))  # it changed nothing: the group goes on
-                if len(group) < MAX_GROUP and time.monotonic() < ends:
-                    self._take_next(group)
+                has_patient = has_patient or ask.is_patient
+                is_late = len(group) >= MAX_GROUP or time.monotonic() >= ends
+                if further := self._line.further(is_late=is_late, has_patient=has_patient):
+                    group.append(further)
         except Exception as exc:
             roll_back(connection)
             if is_fatal(exc):
@@ -254,16 +254,8 @@ class SqliteEngine:
         answers += results
         notes += heard
 
-    def _take_next(self, group: list[_Ask]) -> None:
-        with suppress(Empty):
-            ask = self._queue.get_nowait()
-            if ask is None:
-                self._queue.put(None)  # the end is for the loop to see, after this group
-            else:
-                group.append(ask)
-
     def _write_singly(
-        self, connection: sqlite3.Connection, group: Sequence[_Ask], answers: list[_Answer], notes: list[Notify]
+        self, connection: sqlite3.Connection, group: Sequence[Ask], answers: list[_Answer], notes: list[Notify]
     ) -> None:
         for ask in group:
             heard: list[Notify] = []

@@ -5,8 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -17,6 +18,7 @@ from store.prepared import SQLITE
 T = TypeVar("T")
 
 BUSY_MS = 5000
+MOST_ROWS = 64
 _FATAL = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _BUGS = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError, sqlite3.InternalError, sqlite3.NotSupportedError)
 
@@ -120,13 +122,24 @@ def _each(connection: sqlite3.Connection, step: Each) -> None:
 
 
 def _put(connection: sqlite3.Connection, step: Put) -> None:
-    connection.executemany(step.bulk.text(SQLITE), step.rows)
+    for text, params in _some_rows_each(step):
+        connection.execute(text, params)
 
 
 def _add_new(connection: sqlite3.Connection, step: AddNew) -> list[Any]:
-    text = step.bulk.text(SQLITE)
-    execute = connection.execute
-    return [row for params in step.rows for row in execute(text, params)]
+    return [row for text, params in _some_rows_each(step) for row in connection.execute(text, params)]
+
+
+def _some_rows_each(step: Put | AddNew) -> Iterator[tuple[str, list[Any]]]:
+    """The insert in statements of at most `MOST_ROWS` rows: for each statement the driver gives the interpreter away and waits
+    to have it back.  The counts are powers of two, so that there are few texts.
+    """
+    bulk, rows = step.bulk, step.rows
+    at = 0
+    while left := len(rows) - at:
+        count = min(MOST_ROWS, 1 << (left.bit_length() - 1))
+        yield bulk.text(SQLITE, count), list(chain.from_iterable(rows[at : at + count]))
+        at += count
 
 
 _STEPS: dict[type[Step], Callable[[sqlite3.Connection, Any], Any]] = {

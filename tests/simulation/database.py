@@ -173,7 +173,7 @@ class Database:
 
     dialect = "sqlite"
 
-    async def write(self, script: Callable[[], Script[T]]) -> T:
+    async def write(self, script: Callable[[], Script[T]], *, is_patient: bool = False) -> T:
         """At once."""
         return self.commit(script)
 

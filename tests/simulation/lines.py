@@ -72,7 +72,7 @@ class EngineLine:
         self._listeners = Listeners()
         self.broken = ""
 
-    async def write(self, script: Callable[[], Script[T]]) -> T:
+    async def write(self, script: Callable[[], Script[T]], *, is_patient: bool = False) -> T:
         """As the contract says; now and then the script runs twice, or the answer to the commit is lost."""
         line = self._line
         await line.step("write")
