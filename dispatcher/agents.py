@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from dispatcher import breaker
@@ -99,7 +99,7 @@ class Agents:
     def __init__(self, picture: Picture, metrics: DispatchMetrics) -> None:
         self._picture, self._metrics = picture, metrics
         self._by_key: dict[AgentKey, Agent] = {}
-        self._remembered: dict[AgentKey, tuple[int, Standing]] = {}  # of agents that are not here yet, with their shards
+        self._remembered: Mapping[tuple[str, str], Standing] = {}
 
     def __iter__(self) -> Iterator[Agent]:
         return iter(list(self._by_key.values()))  # a copy: callers wait in between, and agents come and go
@@ -111,10 +111,13 @@ class Agents:
         """The agent, where it is ours."""
         return self._by_key.get(key)
 
-    def remember(self, shards: Collection[int], standings: Mapping[AgentKey, tuple[int, Standing]]) -> None:
-        """How the agents of shards that are being taken over stood with their owner before."""
-        self._remembered = {key: kept for key, kept in self._remembered.items() if kept[0] not in shards}
-        self._remembered.update(standings)
+    def remember(self, standings: Mapping[tuple[str, str], Standing]) -> None:
+        """How agents stood a moment ago, by team and name: for those whose shards are being taken over.
+
+        The parts of an agent that is spread over shards are called at one address, so what the last of them said of it holds
+        for whoever takes one over.
+        """
+        self._remembered = standings
 
     def refresh(self, book: Book, shards: Iterable[int]) -> list[Agent]:
         """Take today's settings for the agents of `shards`; returns those that are new here."""
@@ -128,12 +131,14 @@ class Agents:
                 agent = Agent(setting, self._picture.queue(key, setting.shard), self._metrics.of(setting.key[1]))
                 self._by_key[key] = agent
                 agent.metrics.inflight.set_function(agent.workers.__len__)
-                agent.stand(self._remembered.pop(key, (0, breaker.FRESH))[1])
+                agent.stand(self._remembered.get(agent.names, breaker.FRESH))
                 agent.set(setting)
                 fresh.append(agent)
             elif agent.setting != setting:
                 agent.set(setting)
                 agent.stand(breaker.probed_soon(agent.standing))
+        adopted = {agent.names for agent in fresh}
+        self._remembered = {names: standing for names, standing in self._remembered.items() if names not in adopted}
         return fresh
 
     def leave(self, queues: Iterable[Queue]) -> None:

@@ -30,7 +30,7 @@ class Ledger(Protocol):
         """Give every shard back: at a graceful stop, after the last settlement."""
         ...
 
-    async def held_agents(self, shards: Collection[int]) -> list[Held]:
+    async def held_agents(self) -> list[Held]:
         """The agents of these shards that were not called when their owner last said so."""
         ...
 

@@ -252,7 +252,7 @@ class Dispatcher:
         """Read how the agents of new shards stood: nobody calls an agent in vain that was held a moment ago."""
         gained = {lease.shard for lease in leases if self._tenure.epochs.get(lease.shard) != lease.epoch}
         if gained:
-            self._agents.remember(gained, await kept_standings(self._ledger, gained, now_ms=self._clock.now_ms()))
+            self._agents.remember(await kept_standings(self._ledger, now_ms=self._clock.now_ms()))
 
     def _turned(self, turn: Turn) -> None:
         """Take over what is ours now, let go at once of what is not."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from contextlib import suppress
 
 from dispatcher import breaker
 from dispatcher.agents import Agent
 from dispatcher.attempt import Desk
 from dispatcher.breaker import Standing
-from dispatcher.lanes import AgentKey
 from dispatcher.ports import Ledger
 from dispatcher.retry import MAX_PAUSE_MS
 from schemas.errors import Busy
@@ -37,11 +35,9 @@ async def keep_standing(desk: Desk, agent: Agent) -> None:
             await desk.ledger.keep_held(held, epoch=epoch, now_ms=desk.clock.now_ms())
 
 
-async def kept_standings(ledger: Ledger, shards: Collection[int], *, now_ms: int) -> dict[AgentKey, tuple[int, Standing]]:
-    """How the agents of these shards stood, each with its shard; those that were called as ever are left out."""
-    return {
-        (held.team, held.agent): (held.shard, standing_of(held, now_ms=now_ms)) for held in await ledger.held_agents(shards)
-    }
+async def kept_standings(ledger: Ledger, *, now_ms: int) -> dict[tuple[str, str], Standing]:
+    """How agents stood, by team and name; those that were called as ever are left out."""
+    return {(held.team, held.agent): standing_of(held, now_ms=now_ms) for held in await ledger.held_agents()}
 
 
 def standing_of(held: Held, *, now_ms: int) -> Standing:

@@ -46,9 +46,9 @@ class Ledger:
 
     # --- how agents stand ---
 
-    async def held_agents(self, shards: Collection[int]) -> list[Held]:
-        """The agents of these shards that were not called when their owner last said so."""
-        return await held_agents(self._engine, shards)
+    async def held_agents(self) -> list[Held]:
+        """The agents that were not called when an owner last said so."""
+        return await held_agents(self._engine)
 
     async def keep_held(self, held: Held, *, epoch: int, now_ms: int) -> bool:
         """Remember how an agent stands, for whoever owns it next."""

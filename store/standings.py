@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 from sqlalchemy import bindparam, select, update
 
 from schemas.ledger import Held
 from store.engine import Change, Engine, Script, fetch
-from store.prepared import Prepared, among
+from store.prepared import Prepared
 from store.shards import epochs_of
 from store.tables import agents
 
@@ -16,8 +14,7 @@ _HELD = Prepared(
     select(
         *(agents.c[name] for name in ("team", "name", "hold", "shard")),
         *(agents.c[name] for name in ("hold_pauses", "hold_until_ms", "hold_since_ms", "hold_at_ms", "updated_ms")),
-    ).where(among(agents.c.shard, "shards"), agents.c.hold != ""),
-    "shards",
+    ).where(agents.c.hold != "")
 )
 _KEEP = Prepared(
     update(agents)
@@ -33,9 +30,9 @@ _KEEP = Prepared(
 )
 
 
-async def held_agents(engine: Engine, shards: Collection[int]) -> list[Held]:
-    """The agents of these shards that were not called when their owner last said so."""
-    rows = await fetch(engine, _HELD, list(shards))
+async def held_agents(engine: Engine) -> list[Held]:
+    """The agents that were not called when an owner last said so; of one that is spread over shards, any of its owners."""
+    rows = await fetch(engine, _HELD)
     return [
         Held(team, name, cause, shard, pauses, until_ms, since_ms, is_mended=updated_ms > at_ms)
         for team, name, cause, shard, pauses, until_ms, since_ms, at_ms, updated_ms in rows

@@ -14,6 +14,7 @@ from dispatcher.flow import share
 from schemas.config import AgentConfig, AgentSpec
 from schemas.ids import part_of, shard_of, shards_of
 from schemas.invocation import Admitted, Flow
+from schemas.ledger import Held
 from tests.dispatcher.world import SECRET, Heard, Running, Said, World, until
 from tests.fakes.clock import run_virtually
 
@@ -130,3 +131,21 @@ def test_equal_limit_keys_meet_in_one_part() -> None:
     run_virtually(main(), world.clock)
 
     assert most == {"org0": 2, "org1": 2, "org2": 2}
+
+
+def test_whoever_takes_a_part_over_knows_how_the_agent_stood() -> None:
+    world = World()
+    found: dict[str, str] = {}
+
+    async def main() -> None:
+        world.roster.agent("big", max_concurrency=4, shards=2)
+        world.roster.subscription("s", "big")
+        shard = shards_of("default", "big", 2)[1]
+        world.ledger.held["default", "big"] = Held("default", "big", "failing", shard, pauses=3, since_ms=world.clock.now_ms())
+        async with Running(world.dispatcher()) as dispatcher:
+            await until(lambda: len(dispatcher.standings) == 2)
+            found.update({key[1]: standing.cause for key, standing in dispatcher.standings.items()})
+
+    run_virtually(main(), world.clock)
+
+    assert found == {"big": "failing", "big~1": "failing"}

@@ -136,9 +136,9 @@ class FakeLedger:
             if row.owner == owner:
                 row.owner, row.until_ms = "", 0
 
-    async def held_agents(self, shards: Collection[int]) -> list[Held]:
+    async def held_agents(self) -> list[Held]:
         await self._begin("held_agents")
-        return [held for held in self.held.values() if held.shard in shards and held.cause]
+        return [held for held in self.held.values() if held.cause]
 
     async def keep_held(self, held: Held, *, epoch: int, now_ms: int) -> bool:
         await self._begin("keep_held")

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import aiohttp
@@ -15,9 +16,21 @@ import pytest
 from tests.chaos.checker import check
 from tests.chaos.cluster import ClusterSystem
 from tests.chaos.driver import Driver, signed
+from tests.chaos.system import SOURCE_SECRET
 from tests.servers import kafka
 from tests.servers.postgres import PostgresServer, fresh_database, running_postgres
 
+FETCHING = """\
+version: 1
+sources:
+  github-chaos: {{provider: github, secrets: ["{secret}"]}}
+agents:
+  fetcher: {{protocol: pull, max_concurrency: 20}}
+  reviewer: {{protocol: pull, max_concurrency: 20}}
+subscriptions:
+  fetched: {{agent: fetcher, pattern: {{type: [{{prefix: github.}}]}}}}
+  told: {{agent: reviewer, pattern: {{type: [nightbell.invocation.done], data: {{invocation: {{agent: [fetcher]}}}}}}}}
+"""
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.timeout(300)]
 
 
@@ -122,3 +135,68 @@ async def first_answer(cluster: ClusterSystem, ring: str, within_s: float = 10) 
                     return answer.status
             await asyncio.sleep(0.2)
     return 404
+
+
+class Api:
+    """One of the API processes, as an agent or an operator calls it."""
+
+    def __init__(self, session: aiohttp.ClientSession, port: int) -> None:
+        self._session, self._base = session, f"http://127.0.0.1:{port}"
+
+    async def post(self, path: str, key: str, body: dict[str, object]) -> dict[str, Any]:
+        async with self._session.post(f"{self._base}{path}", json=body, headers={"authorization": f"Bearer {key}"}) as answer:
+            assert answer.status in {200, 201}, (path, answer.status, await answer.text())
+            return await answer.json()
+
+    async def fetch(self, agent: str, key: str) -> list[dict[str, Any]]:
+        found = await self.post(f"/v1/agents/{agent}/leases", key, {"max": 2, "wait_s": 2})
+        return [item["delivery"] for item in found["items"]]
+
+
+async def test_agents_fetch_from_any_api_and_what_came_of_it_wakes_another(cluster: ClusterSystem):
+    cluster.config.write_text(FETCHING.format(secret=SOURCE_SECRET))
+    cluster.start()
+    await cluster.ready(60)
+    await asyncio.to_thread(cluster.command, "apply", "-f", str(cluster.config))
+    rings = [f"ring-{number}" for number in range(8)]
+    async with aiohttp.ClientSession() as session:
+        apis = [Api(session, member.port) for member in cluster.members["api"]]
+        fetcher, reviewer = [
+            (await apis[0].post("/v1/keys", cluster.key, {"name": name, "role": "agent", "agent": name}))["key"]
+            for name in ("fetcher", "reviewer")
+        ]
+        for ring in rings:
+            assert await first_answer(cluster, ring) == 202
+
+        leased: list[str] = []
+        async with asyncio.timeout(60):
+            while len(leased) < len(rings):
+                got = await asyncio.gather(*(api.fetch("fetcher", fetcher) for api in apis))
+                for number, delivery in [(number, delivery) for number, some in enumerate(got) for delivery in some]:
+                    leased.append(delivery["invocation"]["id"])
+                    here, other = apis[number], apis[1 - number]
+                    run, token = f"/v1/invocations/{leased[-1]}", delivery["links"]["token"]
+                    assert not (await other.post(f"{run}/heartbeat", token, {}))["stop"]
+                    await here.post(f"{run}/complete", token, {"outcome": "done", "result": {"by": number}})
+        assert len(set(leased)) == len(leased), "the same work was leased twice"
+
+        told: list[str] = []
+        async with asyncio.timeout(60):
+            while len(told) < len(rings):
+                for delivery in [each for api in apis for each in await api.fetch("reviewer", reviewer)]:
+                    event = await described(cluster, session, delivery["event"]["id"])
+                    assert event["type"] == "nightbell.invocation.done"
+                    told.append(event["causationid"])
+                    done = {"outcome": "done"}
+                    await apis[0].post(
+                        f"/v1/invocations/{delivery['invocation']['id']}/complete", delivery["links"]["token"], done
+                    )
+        assert sorted(told) == sorted(leased)
+    assert cluster.crashes() == []
+
+
+async def described(cluster: ClusterSystem, session: aiohttp.ClientSession, event_id: str) -> dict[str, Any]:
+    """An event, as an API tells it to an operator."""
+    base, headers = f"http://127.0.0.1:{cluster.members['api'][1].port}", {"authorization": f"Bearer {cluster.key}"}
+    async with session.get(f"{base}/v1/events/{event_id}", headers=headers) as answer:
+        return await answer.json()

@@ -30,8 +30,7 @@ async def test_how_an_agent_stands_is_there_for_its_next_owner(engine: Engine) -
 
     assert await ledger.keep_held(HELD, epoch=epoch, now_ms=NOW)
 
-    assert await Ledger(engine).held_agents([SHARD]) == [HELD]
-    assert await ledger.held_agents([(SHARD + 1) % 64]) == []
+    assert await Ledger(engine).held_agents() == [HELD]
 
 
 async def test_an_agent_that_is_called_again_is_not_held(engine: Engine) -> None:
@@ -40,7 +39,7 @@ async def test_an_agent_that_is_called_again_is_not_held(engine: Engine) -> None
 
     assert await ledger.keep_held(replace(HELD, cause=""), epoch=epoch, now_ms=NOW)
 
-    assert await ledger.held_agents([SHARD]) == []
+    assert await ledger.held_agents() == []
 
 
 async def test_an_owner_of_before_writes_nothing_about_an_agent(engine: Engine) -> None:
@@ -48,7 +47,7 @@ async def test_an_owner_of_before_writes_nothing_about_an_agent(engine: Engine) 
 
     assert not await ledger.keep_held(HELD, epoch=epoch - 1, now_ms=NOW)
 
-    assert await ledger.held_agents([SHARD]) == []
+    assert await ledger.held_agents() == []
 
 
 async def test_an_agent_that_was_changed_since_may_be_mended(engine: Engine) -> None:
@@ -56,4 +55,4 @@ async def test_an_agent_that_was_changed_since_may_be_mended(engine: Engine) -> 
 
     await ledger.keep_held(HELD, epoch=epoch, now_ms=NOW)
 
-    assert await ledger.held_agents([SHARD]) == [replace(HELD, is_mended=True)]
+    assert await ledger.held_agents() == [replace(HELD, is_mended=True)]
