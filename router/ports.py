@@ -56,12 +56,14 @@ class Admission(Protocol):
         plans: Sequence[Planned],
         now_ms: int,
         openings: Mapping[str, Opening] = ...,
+        begins: bool = ...,
     ) -> list[Admitted]:
         """Move the cursor from `first` to `after` by compare-and-set, keep the events that are new, queue their invocations.
 
         Those of `openings` (by invocation) that are new, first of their lane and still ours begin with their first attempt
         open.
-        Returns the invocations that were queued, in order; events seen before give none.  A place without a cursor gets one.
+        Returns the invocations that were queued, in order; events seen before give none.  A place without a cursor gets one
+        where `first` is 0 or its reading `begins` there.
         Raises `FencedOut` where the cursor was elsewhere: another router was here.
         """
         ...
@@ -74,6 +76,6 @@ class Admission(Protocol):
         """Take the last death at this record back: it was not its doing."""
         ...
 
-    async def set_aside(self, log_id: str, record: Record, *, reason: str, now_ms: int) -> None:
-        """Keep a poison record for people and move the cursor past it, in one transaction."""
+    async def set_aside(self, log_id: str, record: Record, *, first: int, reason: str, now_ms: int, begins: bool = ...) -> None:
+        """Keep a poison record for people and move the cursor from `first` past it, in one transaction; as `admit`."""
         ...

@@ -75,6 +75,7 @@ class Router:
         self._reader: Reader | None = None
         self._stopping = asyncio.Event()
         self._topics: dict[str, None] = {}
+        self._unread: set[Place] = set()  # assigned to us, without a cursor as yet
         self._lost: set[Place] = set()  # assigned to us, with a cursor outside the log
         self._is_reading = False
         self._is_slow = False  # the last record held the loop for too long
@@ -175,7 +176,9 @@ class Router:
         for place in places:
             self._runs.pop(place, None)
         self._mark_lost(set())  # an assignment is whole: what is lost is told anew
-        return await self._admission.cursors(self._log.log_id, places)
+        cursors = await self._admission.cursors(self._log.log_id, places)
+        self._unread = (self._unread - set(places)) | (set(places) - cursors.keys())
+        return cursors
 
     async def _read(self, reader: Reader, group: asyncio.TaskGroup) -> None:
         slots = asyncio.Semaphore(_BATCHES_AT_ONCE)
@@ -194,12 +197,18 @@ class Router:
                 self._say("router_waits", error=exc.code, detail=exc.detail)
                 await asyncio.sleep(_READ_PAUSE_S)
                 continue
-            run = self._runs.get(batch.place)
-            if run is None:
-                run = self._runs[batch.place] = _PlaceRun()
+            run = self._run_of(batch.place, batch.first)
+            run.after = batch.after
             await slots.acquire()
             task = group.create_task(self._route(batch, run, reader))
             task.add_done_callback(lambda _: slots.release())
+
+    def _run_of(self, place: Place, first: int) -> _PlaceRun:
+        """The place's run; a new one begins at `first`, which may be where a place without a cursor is read from."""
+        run = self._runs.get(place)
+        if run is None:
+            run = self._runs[place] = _PlaceRun(first, makes_cursor=place in self._unread)
+        return run
 
     def _rest(self, exc: CursorLost) -> None:
         """Leave this place where it is, loudly: records between its cursor and the log are gone, and people must know which.
@@ -219,9 +228,12 @@ class Router:
         """Set a record aside whose stored bytes are damaged: nothing can be read from it, and the rest must go on."""
         place = Place(str(exc.fields["topic"]), int(exc.fields["partition"] or 0))
         position = int(exc.fields["position"] or 0)
-        async with self._runs.setdefault(place, _PlaceRun()).turn:  # the batches before it are admitted first
+        run = self._run_of(place, position)
+        async with run.turn:  # the batches before it are admitted first
+            record = Record(*place, position, "", b"", {}, self._now_ms())
             with suppress(FencedOut):  # it is past already: then only this reader does not know
-                await self._set_aside(Record(*place, position, "", b"", {}, self._now_ms()), reason=exc.detail)
+                await self._set_aside(record, run, first=run.after, reason=exc.detail)
+            run.after = position + 1
             reader.seek(place, position + 1)
 
     async def _route(self, batch: Batch, run: _PlaceRun, reader: Reader) -> None:
@@ -232,10 +244,10 @@ class Router:
             started = perf_counter()
             try:
                 if run.is_careful:
-                    await self._one_by_one(batch)
+                    await self._one_by_one(batch, run)
                     run.is_careful = False
                 else:
-                    await self._whole(batch)
+                    await self._whole(batch, run)
             except FencedOut:
                 self._metrics.fenced.inc()
                 self._say("router_fenced", topic=batch.place.topic, partition=batch.place.partition, first=batch.first)
@@ -247,10 +259,11 @@ class Router:
     async def _catch_up(self, batch: Batch, reader: Reader) -> None:
         cursors = await patiently(partial(self._admission.cursors, self._log.log_id, [batch.place]))
         if batch.is_owned() and batch.place in cursors:
+            self._unread.discard(batch.place)
             self._runs.pop(batch.place, None)
             reader.seek(batch.place, cursors[batch.place])
 
-    async def _whole(self, batch: Batch) -> None:
+    async def _whole(self, batch: Batch, run: _PlaceRun) -> None:
         planned: list[Planned] = []
         since = perf_counter()
         for record in batch.records:
@@ -260,14 +273,14 @@ class Router:
                 self._say(
                     "record_failed", topic=record.topic, partition=record.partition, position=record.position, error=repr(exc)
                 )
-                await self._one_by_one(batch)
+                await self._one_by_one(batch, run)
                 return
             if perf_counter() - since > _HOLD_LOOP_S:
                 await asyncio.sleep(0)
                 since = perf_counter()
-        await self._admit(batch, planned, first=batch.first, after=batch.after)
+        await self._admit(batch, planned, run, first=batch.first, after=batch.after)
 
-    async def _one_by_one(self, batch: Batch) -> None:
+    async def _one_by_one(self, batch: Batch, run: _PlaceRun) -> None:
         """Plan and admit each record alone, its deaths counted before it is touched: after a start, and round a bad record.
 
         A record that ended this process the last times (or raised) is set aside with its reason, and the rest goes on.
@@ -279,23 +292,23 @@ class Router:
             deaths = await patiently(partial(died, "planning did not end"))
             while True:
                 if deaths > _DEATHS_ALLOWED:
-                    await self._set_aside(record, reason=f"planning failed {deaths - 1} times")
+                    await self._set_aside(record, run, first=first, reason=f"planning failed {deaths - 1} times")
                     break
                 try:
                     planned = await self._plan(record)
                 except Exception as exc:  # noqa: BLE001 - counted; after the last allowed death the record is set aside
                     deaths = await patiently(partial(died, repr(exc)[:500]))
                     continue
-                if not await self._admitted_alone(batch, record, planned, first=first):
+                if not await self._admitted_alone(batch, record, planned, run, first=first):
                     return  # revoked: what follows is another router's, and not even its deaths are ours to count
                 break
             first = after
 
-    async def _admitted_alone(self, batch: Batch, record: Record, planned: Planned, *, first: int) -> bool:
+    async def _admitted_alone(self, batch: Batch, record: Record, planned: Planned, run: _PlaceRun, *, first: int) -> bool:
         """Whether it was; where another router was here, the record did nobody any harm, and its death is taken back."""
         spare = partial(self._admission.spare, self._log.log_id, batch.place, record.position)
         try:
-            is_ours = await self._admit(batch, [planned], first=first, after=record.position + 1)
+            is_ours = await self._admit(batch, [planned], run, first=first, after=record.position + 1)
         except FencedOut:
             await patiently(spare)
             raise
@@ -303,8 +316,12 @@ class Router:
             await patiently(spare)
         return is_ours
 
-    async def _set_aside(self, record: Record, *, reason: str) -> None:
-        await patiently(partial(self._admission.set_aside, self._log.log_id, record, reason=reason, now_ms=self._now_ms()))
+    async def _set_aside(self, record: Record, run: _PlaceRun, *, first: int, reason: str) -> None:
+        now_ms, begins = self._now_ms(), run.begins_at(first)
+        act = partial(
+            self._admission.set_aside, self._log.log_id, record, first=first, reason=reason, now_ms=now_ms, begins=begins
+        )
+        await patiently(act)
         self._metrics.dead.inc()
         self._say("record_set_aside", topic=record.topic, partition=record.partition, position=record.position, reason=reason)
 
@@ -325,9 +342,9 @@ class Router:
         at = record.appended_ms
         return plan(event, data, self._rules, position=record.position, now_ms=self._now_ms(), appended_ms=at)
 
-    async def _admit(self, batch: Batch, planned: list[Planned], *, first: int, after: int) -> bool:
+    async def _admit(self, batch: Batch, planned: list[Planned], run: _PlaceRun, *, first: int, after: int) -> bool:
         """Admit, again and again while the store is busy: nothing is skipped; False where a revocation ended it."""
-        once = partial(self._admit_once, batch, planned, first=first, after=after)
+        once = partial(self._admit_once, batch, planned, first=first, after=after, begins=run.begins_at(first))
         with suppress(Busy):
             return await once()  # the common case, without tenacity's machinery
         await asyncio.sleep(_FIRST_PAUSE_S)
@@ -335,7 +352,7 @@ class Router:
         retried: bool = await AsyncRetrying(retry=retry_if_exception_type(Busy), wait=_PAUSE, before=lambda _: count())(once)
         return retried
 
-    async def _admit_once(self, batch: Batch, planned: list[Planned], *, first: int, after: int) -> bool:
+    async def _admit_once(self, batch: Batch, planned: list[Planned], *, first: int, after: int, begins: bool) -> bool:
         if not batch.is_owned():
             return False
         reserved = self._then.reserve(planned)
@@ -349,6 +366,7 @@ class Router:
                 plans=planned,
                 now_ms=self._now_ms(),
                 openings=reserved,
+                begins=begins,
             )
         finally:
             self._then.offer(admitted, reserved)
@@ -389,13 +407,22 @@ async def patiently(act: Callable[[], Awaitable[T]]) -> T:
 
 
 class _PlaceRun:
-    """One place's assignment: its batches take turns; the first one goes record by record."""
+    """One place's assignment: its batches take turns; the first one goes record by record.
 
-    __slots__ = ("is_careful", "turn")
+    `after` is where what was read of it ends.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_first", "_makes_cursor", "after", "is_careful", "turn")
+
+    def __init__(self, first: int, *, makes_cursor: bool) -> None:
+        self._first, self._makes_cursor = first, makes_cursor
+        self.after = first
         self.turn = asyncio.Lock()
         self.is_careful = True
+
+    def begins_at(self, position: int) -> bool:
+        """Whether a place without a cursor is read from there."""
+        return self._makes_cursor and position == self._first
 
 
 def read_event(record: Record) -> tuple[Event, Any]:

@@ -47,14 +47,6 @@ _MOVE = Prepared(
     "part",
     "first",
 )
-_PASS = Prepared(
-    update(cursors).where(_HERE, cursors.c.position <= bindparam("at")).values(position=bindparam("after")),
-    "after",
-    "log",
-    "in_topic",
-    "part",
-    "at",
-)
 _MAKE = Bulk(cursors, "log_id", "topic", "partition", "position", then="ON CONFLICT DO NOTHING RETURNING position")
 _SEEN = Bulk(seen, "event_id", "expires_ms", then="ON CONFLICT DO NOTHING RETURNING event_id")
 _LATE = Prepared(
@@ -128,19 +120,18 @@ class Admission:
         plans: Sequence[Planned],
         now_ms: int,
         openings: Mapping[str, Opening] = NO_OPENINGS,
+        begins: bool = False,
     ) -> list[Admitted]:
         """Move the cursor from `first` to `after`, keep the events that are new, queue their invocations.
 
+        A place without a cursor gets one where `first` is 0 or the reading of it `begins` there: nothing is ever skipped.
         Returns the invocations that were queued, in order; those that a subscription's dedup folds are not.  Those of
         `openings` that find their lane empty, and whose shard is still ours, begin with their first attempt open: one commit
         for both.  Raises `FencedOut` where the cursor was elsewhere.
         """
 
         def script() -> Script[list[Admitted]]:
-            if not (yield Change(_MOVE, (after, log_id, place.topic, place.partition, first))) and not (
-                yield AddNew(_MAKE, [(log_id, place.topic, place.partition, after)])
-            ):
-                raise FencedOut(f"the cursor of {place.topic}/{place.partition} is not at {first}: another router was here")
+            yield from _moved(log_id, place, first, after, begins=begins)
             return (yield from self._keep(place, plans, now_ms, openings))
 
         return await self._engine.write(script, is_patient=True)
@@ -169,17 +160,19 @@ class Admission:
         """Take the last death at this record back: it was not its doing."""
         await change(self._engine, _SPARE, log_id, place.topic, place.partition, position)
 
-    async def set_aside(self, log_id: str, record: Record, *, reason: str, now_ms: int) -> None:
-        """Keep a poison record for people and move the cursor past it, in one transaction."""
+    async def set_aside(
+        self, log_id: str, record: Record, *, first: int, reason: str, now_ms: int, begins: bool = False
+    ) -> None:
+        """Keep a poison record for people and move the cursor from `first` past it, in one transaction.
+
+        `begins` as in `admit`.  Raises `FencedOut` where the cursor was elsewhere.
+        """
         where = (log_id, record.topic, record.partition)
         headers = orjson.dumps({kept(name): kept(value) for name, value in record.headers.items()}).decode()
         row = (*where, record.position, kept(record.key), headers, record.value, record.appended_ms, kept(reason), now_ms)
 
         def script() -> Script[None]:
-            if not (yield Change(_PASS, (record.position + 1, *where, record.position))) and not (
-                yield AddNew(_MAKE, [(*where, record.position + 1)])
-            ):
-                raise FencedOut(f"the cursor of {record.topic}/{record.partition} is past {record.position} already")
+            yield from _moved(log_id, Place(record.topic, record.partition), first, record.position + 1, begins=begins)
             yield Put(_REJECT, [row])
             yield Call(_BURY_DEATHS, (*where, record.position))
 
@@ -251,6 +244,15 @@ class Admission:
         if self._announces:
             yield Notify(WORK, ",".join(map(str, sorted({invocation.shard for _, invocation in wanted}))))
         return admitted
+
+
+def _moved(log_id: str, place: Place, first: int, after: int, *, begins: bool) -> Script[None]:
+    """Part of a script: the cursor's step from `first` to `after`.  Raises `FencedOut` where it was elsewhere."""
+    if (yield Change(_MOVE, (after, log_id, *place, first))):
+        return
+    if (begins or not first) and (yield AddNew(_MAKE, [(log_id, *place, after)])):
+        return
+    raise FencedOut(f"the cursor of {place.topic}/{place.partition} is not at {first}: another router was here")
 
 
 def _expired(identities: Mapping[str, int], new: set[str], now_ms: int) -> Script[set[str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, exists, or_, select, update
+from sqlalchemy import bindparam, case, exists, or_, select, update
 
 from schemas.invocation import State
 from schemas.ledger import Opening
@@ -33,6 +33,7 @@ _FOR_OPENING = Prepared(
         .correlate(invocations),
         invocations.c.reason,
         invocations.c.lane,
+        invocations.c.due_ms,
     )
     .where(among(invocations.c.id, "ids"))
     .order_by(invocations.c.seq)
@@ -52,18 +53,30 @@ _RUNNING_IN = Prepared(
 )
 _LOOK_AGAIN = Prepared(update(lanes).where(lanes.c.id == bindparam("id_")).values(due_ms=bindparam("due")), "due", "id_")
 _LOOK_AGAIN_MS = 1000
+# A lane in flight is due, so that whoever takes it over after a crash finds it.
+_IN_FLIGHT = Prepared(
+    update(lanes)
+    .where(lanes.c.id == bindparam("id_"), lanes.c.due_ms > bindparam("now"))
+    .values(due_ms=bindparam("now"), hold=""),
+    *("id_", "now"),
+)
 ADMITTED = (
     *("id", "team", "event_id", "subscription_uid", "subscription", "generation", "agent", "shard", "lane", "ordering_key"),
     *("ordering", "state", "created_ms", "due_ms", "replay_id"),
 )  # what admission writes of an invocation
 _BEGUN = Bulk(invocations, *ADMITTED, "attempts", then="RETURNING id, seq")
 _ATTEMPTS = Bulk(attempts, "invocation_seq", "number", "started_ms", "deadline_ms", "owner", "epoch")
+# It was due when it began, whatever it waited for before: its lane's due time is read from it again.
 _RUN = Prepared(
     update(invocations)
     .where(invocations.c.seq == bindparam("seq_"))
-    .values(state=State.RUNNING.value, reason="", attempts=bindparam("number")),
-    "number",
-    "seq_",
+    .values(
+        state=State.RUNNING.value,
+        reason="",
+        attempts=bindparam("number"),
+        due_ms=case((invocations.c.due_ms > bindparam("now"), bindparam("now")), else_=invocations.c.due_ms),
+    ),
+    *("number", "now", "seq_"),
 )
 
 
@@ -75,7 +88,7 @@ def opened(openings: Sequence[Opening]) -> Script[list[bool]]:
         row[7]: opening.started_ms for opening in openings if (row := rows.get(opening.invocation_id)) and row[6] == REDRIVEN
     }
     busy = (yield from _still_running(redriven)) if redriven else frozenset()
-    answers, new, runs = [], [], []
+    answers, new, runs, early = [], [], [], []
     for opening in openings:
         row = rows.pop(opening.invocation_id, None)  # taken out: a second opening of the same one finds none
         is_open = (
@@ -90,9 +103,12 @@ def opened(openings: Sequence[Opening]) -> Script[list[bool]]:
         answers.append(is_open)
         if is_open and row is not None:
             new.append(_attempt_row(opening, row[1]))
-            runs.append((opening.number, row[1]))
+            runs.append((opening.number, opening.started_ms, row[1]))
+            if row[8] > opening.started_ms:  # parked, unknown to who opens it: the answer to the parking was lost on the way
+                early.append((row[7], opening.started_ms))
     yield Put(_ATTEMPTS, new)
     yield Each(_RUN, runs)
+    yield Each(_IN_FLIGHT, sorted(early))
     return answers
 
 

@@ -33,10 +33,10 @@ def cursor_before_rows() -> None:
 
     admit = Admission.admit
 
-    async def split(self, log_id, place, *, first, after, plans, now_ms, openings):
+    async def split(self, log_id, place, *, first, after, plans, now_ms, openings, begins):
         if (await self.cursors(log_id, [place])).get(place, first) != first:
             raise FencedOut
-        await admit(self, log_id, place, first=first, after=after, plans=[], now_ms=now_ms)
+        await admit(self, log_id, place, first=first, after=after, plans=[], now_ms=now_ms, begins=begins)
         await asyncio.sleep(0.3)
         return await self._engine.write(lambda: self._keep(place, plans, now_ms, openings))
 

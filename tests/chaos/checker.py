@@ -87,6 +87,9 @@ def _ordered(verdict: Verdict, calls: list[dict], store: dict) -> None:
 
     The log has a sender's own order, but for a key of which something waited in a spool (events are marked so): what another
     ingest process took meanwhile may stand before it.  There the positions count, elsewhere the sender's numbers.
+
+    A process that stood still between its last look at its lease and the first byte says again, late, what another has said
+    since: that call is of an attempt before the one that was made already, carries the same id, and is no call of its own.
     """
     places = {row["deliveryid"]: row["position"] for row in store["events"] if "position" in row}
     spooled = {row["deliveryid"] for row in store["events"] if "spooled" in row.get("flags", "")}
@@ -96,8 +99,12 @@ def _ordered(verdict: Verdict, calls: list[dict], store: dict) -> None:
     for lane, lines in lanes.items():
         lines.sort(key=lambda line: line["start"])
         highest, ended = -1, 0.0
+        attempts: dict[str, int] = {}
         by_log = any(line["context"]["ring"] in spooled for line in lines)
         for line in lines:
+            if line["attempt"] < attempts.setdefault(line["invocation"], line["attempt"]):
+                continue
+            attempts[line["invocation"]] = line["attempt"]
             seq = places[line["context"]["ring"]] if by_log else line["context"]["seq"]
             if seq < highest:
                 verdict.fault("I3 order", f"{lane}: a call of {seq} started after one of {highest}")

@@ -59,6 +59,21 @@ def test_a_repeated_call_with_the_same_id_is_allowed_and_counted():
     assert verdict.figures["repeated_calls"] == 1
 
 
+def test_a_call_that_a_frozen_process_makes_late_is_no_call_of_its_own():
+    run = good()
+    late = copy.deepcopy(run["agent"][0]) | {"start": 15.0, "end": 16.0}  # after the next one of its key
+    again = copy.deepcopy(run["agent"][0]) | {"attempt": 2, "start": 2.0, "end": 3.0}
+    run["store"]["attempts"].append({"invocation_id": again["invocation"], "number": 2, "outcome": "delivered"})
+    run["agent"][0] = again  # what its shard's new owner said in its place
+
+    run["agent"].append(late)
+    assert check(**run).faults == []
+
+    run["agent"][-1] = late | {"attempt": 3}  # said by an owner of today, it is a call like any other
+    run["store"]["attempts"].append({"invocation_id": again["invocation"], "number": 3, "outcome": "delivered"})
+    assert "I3 order" in faults(run)
+
+
 @pytest.mark.parametrize(
     ("mutate", "invariant"),
     [

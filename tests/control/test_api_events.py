@@ -215,7 +215,7 @@ async def test_records_that_were_set_aside_are_listed_for_the_default_team_alone
     from tests.store.plans import LOG, PLACE
 
     record = Record(PLACE.topic, PLACE.partition, 0, "k", b"poison", {"ce_id": "x"}, 1)
-    await world.admission.set_aside(LOG, record, reason="unreadable", now_ms=NOW)
+    await world.admission.set_aside(LOG, record, first=0, reason="unreadable", now_ms=NOW)
 
     _, found = await world.call("GET", "/v1/rejected")
     _, others = await world.call("GET", "/v1/rejected", who="others")

@@ -7,6 +7,7 @@ from collections import Counter
 from schemas.config import SubscriptionConfig, SubscriptionSpec
 from schemas.errors import FencedOut, StoreUnavailable
 from schemas.invocation import Admitted
+from schemas.topics import Place
 
 
 class Rules:
@@ -43,11 +44,9 @@ class Admissions:
         self._may_fail()
         return {place: self.positions[place] for place in places if place in self.positions}
 
-    async def admit(self, log_id, place, *, first, after, plans, now_ms, openings=None):
+    async def admit(self, log_id, place, *, first, after, plans, now_ms, openings=None, begins=False):
         self._may_fail()
-        if self.positions.get(place, first) != first:
-            raise FencedOut
-        self.positions[place] = after
+        self._move(place, first, after, begins)
         found = []
         for planned in plans:
             if planned.event.id in self.seen:
@@ -67,13 +66,12 @@ class Admissions:
     async def spare(self, log_id, place, position):
         self.died[place, position] -= 1
 
-    async def set_aside(self, log_id, record, *, reason, now_ms):
+    async def set_aside(self, log_id, record, *, first, reason, now_ms, begins=False):
         self._may_fail()
+        self._move(Place(record.topic, record.partition), first, record.position + 1, begins)
         self.aside.append((record.position, reason))
-        self.positions[_place(record)] = record.position + 1
 
-
-def _place(record):
-    from schemas.topics import Place
-
-    return Place(record.topic, record.partition)
+    def _move(self, place, first, after, begins):
+        if self.positions.get(place, first if begins else 0) != first:
+            raise FencedOut
+        self.positions[place] = after

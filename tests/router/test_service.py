@@ -343,3 +343,33 @@ async def test_a_large_ruleset_is_built_beside_the_loop_and_with_the_collector_a
 
     assert built == [(True, False)] * 3 + [(False, False)] * 101
     assert gc.isenabled()
+
+
+class Forgetful(MemoryLog):
+    """Its readers say of their first batch that it is another's, and of the later ones that they are theirs."""
+
+    def reader(self, **words):
+        found = super().reader(**words)
+        read, number = found.next, iter(range(1_000))
+
+        async def told():
+            batch = await read()
+            is_ours = next(number) > 0
+            return replace(batch, is_owned=lambda: is_ours)
+
+        found.next = told
+        return found
+
+
+async def test_what_another_router_was_to_admit_is_not_skipped_by_who_reads_on() -> None:
+    """Found by the simulation (seed 18369): a place had no cursor as yet, and a later batch made it one."""
+    house = House()
+    house.log = house.router._log = Forgetful()
+    async with running(house):
+        await house.log.append([draft(event(1))])
+        await asyncio.sleep(0.02)
+        await house.log.append([draft(event(2))])
+        await house.until(lambda: any(name == "router_fenced" for name, _ in house.said))
+
+    assert house.store.positions == {}
+    assert house.store.seen == {}

@@ -59,7 +59,7 @@ async def test_a_cursor_that_is_elsewhere_admits_nothing(engine: Engine) -> None
 async def test_cursors_belong_to_their_log(engine: Engine) -> None:
     admission = Admission(engine)
     other = Place("nightbell.events.stripe", 2)
-    await admission.admit(LOG, PLACE, first=7, after=9, plans=[], now_ms=NOW)
+    await admission.admit(LOG, PLACE, first=7, after=9, plans=[], now_ms=NOW, begins=True)
 
     await admission.admit("log-2", PLACE, first=0, after=1, plans=[], now_ms=NOW)
 
@@ -178,10 +178,39 @@ async def test_a_poison_record_is_set_aside_and_passed(engine: Engine) -> None:
     await admission.admit(LOG, PLACE, first=0, after=7, plans=[], now_ms=NOW)
     await admission.deaths(LOG, PLACE, 7, "boom")
 
-    await admission.set_aside(LOG, record, reason="boom", now_ms=NOW)
+    await admission.set_aside(LOG, record, first=7, reason="boom", now_ms=NOW)
 
     assert await admission.cursors(LOG, [PLACE]) == {PLACE: 8}
     assert await rows(engine, select(rejected.c.position, rejected.c.value, rejected.c.reason)) == [(7, b"\x00bad", "boom")]
     assert await admission.deaths(LOG, PLACE, 7, "again") == 1
     with pytest.raises(FencedOut):
-        await admission.set_aside(LOG, record, reason="boom", now_ms=NOW)
+        await admission.set_aside(LOG, record, first=7, reason="boom", now_ms=NOW)
+
+
+async def test_a_cursor_begins_where_nothing_was_before_and_nowhere_else(engine: Engine) -> None:
+    admission = Admission(engine)
+    other = PLACE._replace(partition=PLACE.partition + 1)
+    record = Record(other.topic, other.partition, 9, "k", b"bad", {}, NOW)
+
+    with pytest.raises(FencedOut):
+        await admission.admit(LOG, PLACE, first=2, after=3, plans=[a_plan("late")], now_ms=NOW)
+    with pytest.raises(FencedOut):
+        await admission.set_aside(LOG, record, first=9, reason="boom", now_ms=NOW)
+    assert await admission.cursors(LOG, [PLACE, other]) == {}
+
+    await admission.admit(
+        LOG, PLACE, first=5, after=6, plans=[], now_ms=NOW, begins=True
+    )  # what was before is gone from the log
+    await admission.set_aside(LOG, record, first=9, reason="boom", now_ms=NOW, begins=True)
+    assert await admission.cursors(LOG, [PLACE, other]) == {PLACE: 6, other: 10}
+
+
+async def test_a_record_is_set_aside_from_where_the_cursor_is(engine: Engine) -> None:
+    admission = Admission(engine)
+    record = Record(PLACE.topic, PLACE.partition, 7, "k", b"bad", {}, NOW)
+    await admission.admit(LOG, PLACE, first=0, after=4, plans=[], now_ms=NOW)
+
+    with pytest.raises(FencedOut):  # who says so has not admitted 4 to 6, nor has anybody else
+        await admission.set_aside(LOG, record, first=7, reason="boom", now_ms=NOW)
+
+    assert await admission.cursors(LOG, [PLACE]) == {PLACE: 4}

@@ -257,6 +257,33 @@ async def test_an_attempt_that_a_crash_left_open_is_closed_after_its_deadline(de
     await desk.run(one, number=2)
 
 
+async def test_a_lane_stays_due_while_its_head_runs_that_was_parked_before(desk: Desk) -> None:
+    """Found by the simulation (seed 16259): whoever took it over after a crash never looked at it again."""
+    one, two, _ = await desk.admit("a", "b", "c", key="k")
+    (head,) = await desk.due()
+    assert await desk.ledger.park(head, epoch=1, reason=Wait.PAUSED, due_ms=0)
+    words = {"team": "default", "agent": "triage", "shard": one.shard, "epoch": 1, "now_ms": NOW + 9}
+    assert await desk.ledger.release(**words, reason=Wait.PAUSED) == 1
+    assert await desk.ledger.open(an_opening(one, started_ms=NOW + 10))
+
+    await Redress(desk.engine).cancel("default", [two.id], reason="an operator", now_ms=NOW + 11)
+
+    assert await desk.rows(select(lanes.c.due_ms, lanes.c.queued)) == [(NOW + 10, 2)]
+
+
+async def test_what_was_parked_and_opened_all_the_same_is_found_after_a_crash(desk: Desk) -> None:
+    """The answer to the parking was lost, and who had asked goes on from memory."""
+    (one,) = await desk.admit("a")
+    (head,) = await desk.due()
+    assert await desk.ledger.park(head, epoch=1, reason=Wait.PAUSED, due_ms=0)
+
+    assert await desk.ledger.open(an_opening(one, started_ms=NOW + 1, deadline_ms=NOW + 30_000))
+
+    assert await desk.rows(select(lanes.c.due_ms, lanes.c.hold)) == [(NOW + 1, "")]
+    (found,) = await desk.due(NOW + 30_000)
+    assert (found.invocation.id, found.attempts, found.state) == (one.id, 1, State.QUEUED)
+
+
 async def test_the_next_due_time_is_that_of_the_shards_agents(desk: Desk) -> None:
     for name, shard in (("triage", 3), ("other", 4)):
         row = insert(agents).values(uid=name, team="default", name=name, shard=shard)
