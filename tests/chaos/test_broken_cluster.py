@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.checker import Verdict
-from tests.chaos.cluster import launcher_of
-from tests.chaos.scene import Scene, ended, judged, scene
+from tests.chaos.cluster import Role, launcher_of
+from tests.chaos.scene import Scene, ended, judged, scene, until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.postgres, pytest.mark.timeout(1800)]
 
@@ -23,8 +23,16 @@ async def kill_routers(found: Scene) -> None:
 
 async def freeze_with_calls_under_way(found: Scene) -> None:
     """Its calls are answered while it stands still, and its shards move on: thawed, it wants to write the answers down."""
-    frozen, _ = found.system.roles_running
-    await found.freeze_past_their_lease(frozen, frozen)
+    calling: list[Role] = []
+
+    async def somebody_calls() -> bool:
+        members = found.system.roles_running
+        under_way = [await asyncio.to_thread(member.metric, "nightbell_dispatch_inflight") for member in members]
+        calling[:] = [member for member, count in zip(members, under_way, strict=True) if count > 1]
+        return bool(calling)
+
+    await until(somebody_calls, "calls are under way", moves=found.count)
+    await found.freeze_past_their_lease(calling[0], calling[0])
     await asyncio.sleep(2)
 
 
