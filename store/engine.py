@@ -117,13 +117,22 @@ class Engine(Protocol):
         ...
 
 
+class OneStep:
+    """A script of a single step: to read by it no transaction need be opened."""
+
+    __slots__ = ("step",)
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+
+    def __call__(self) -> Script[Any]:
+        """The script."""
+        return (yield self.step)
+
+
 def one_step(step: Step) -> Callable[[], Script[Any]]:
     """The script that is just this step."""
-
-    def script() -> Script[Any]:
-        return (yield step)
-
-    return script
+    return OneStep(step)
 
 
 async def fetch(engine: Engine, prepared: Prepared, *params: Any) -> list[Row]:

@@ -12,7 +12,7 @@ import asyncpg
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from schemas.errors import BadSetting, Saturated, StoreUnavailable
-from store.engine import Notify, Script
+from store.engine import Notify, OneStep, Script
 from store.listeners import Listeners
 from store.postgres_driver import CONNECT_S, FOREIGN, is_lost, may_run_again, run, translated
 from store.prepared import POSTGRES
@@ -27,6 +27,7 @@ TRIES = 8
 ACQUIRE_S = 10.0
 STATEMENT_S = 30.0
 LOOK_S = 2.0
+_FIRST_PAUSE_S = 0.01
 KEEPALIVE_S = 5.0  # how long a listener's connection may be dead before that is noticed
 _CHANNEL = "nightbell"
 _SETTINGS = {
@@ -35,6 +36,9 @@ _SETTINGS = {
     "lock_timeout": "10s",
     "idle_in_transaction_session_timeout": "60s",
     "jit": "off",
+    # A plan that was made while a table was small is kept long after it has grown, and tables that work passes through (lanes, the
+    # outbox) are small whenever statistics are taken: everything here is read along an index.
+    "enable_seqscan": "off",
     "synchronous_commit": "on",
 }
 
@@ -81,6 +85,7 @@ class PostgresEngine:
                     statement_cache_size=512,
                     max_cached_statement_lifetime=0,
                     server_settings=_SETTINGS,
+                    reset=_reset,
                 )
                 fsync = await self._pool.fetchval("SHOW fsync")
         except (*FOREIGN, ValueError) as exc:
@@ -137,9 +142,15 @@ class PostgresEngine:
             raise Saturated("too much waits for the database")
         self._busy += 1
         try:
+            try:
+                return await self._once(script, readonly=readonly)  # the common case, without tenacity's machinery
+            except FOREIGN as exc:
+                if not _is_worth_another(exc):
+                    raise
+            await asyncio.sleep(_FIRST_PAUSE_S)
             async for attempt in AsyncRetrying(
-                retry=retry_if_exception(lambda exc: may_run_again(exc) or is_lost(exc)),
-                stop=stop_after_attempt(TRIES),
+                retry=retry_if_exception(_is_worth_another),
+                stop=stop_after_attempt(TRIES - 1),
                 wait=wait_random_exponential(multiplier=0.02, max=0.5),
                 reraise=True,
             ):
@@ -156,6 +167,8 @@ class PostgresEngine:
             raise StoreUnavailable("the store is closed")
         notes: list[Notify] = []
         async with self._pool.acquire(timeout=ACQUIRE_S) as connection:
+            if readonly and isinstance(script, OneStep):
+                return await run(connection, script, notes)
             transaction = connection.transaction(isolation="repeatable_read" if readonly else None, readonly=readonly)
             await transaction.start()
             try:
@@ -194,6 +207,16 @@ class PostgresEngine:
         sender, channel, rest = str(payload).split(":", 2)
         if sender != self._id:  # our own were woken at the commit
             self._listeners.wake(channel, rest)
+
+
+def _is_worth_another(exc: BaseException) -> bool:
+    return may_run_again(exc) or is_lost(exc)
+
+
+async def _reset(_connection: Connection) -> None:
+    """Nothing of ours outlives its transaction (one left open is rolled back before this): the server need not be asked to
+    forget anything whenever a connection comes back to the pool.
+    """
 
 
 async def _commit(transaction: asyncpg.transaction.Transaction) -> None:

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, insert, select, text, update
 
 from schemas.errors import BadSetting, Conflict, DamagedRecord, FencedOut, NightbellError, Saturated, StoreUnavailable
 from store.admission import Admission
@@ -224,3 +224,17 @@ def test_every_exception_of_the_driver_is_mapped() -> None:
     assert len(kinds) > 200
     assert {name: type(found[name]) for name in named if not isinstance(found[name], named[name])} == {}
     assert all(isinstance(each, NightbellError | asyncpg.PostgresError | ValueError) for each in found.values())
+
+
+async def test_a_lone_read_opens_no_transaction_and_reads_along_indexes(pair: tuple[Store, Store]) -> None:
+    engine = pair[0].engine
+    settings = "current_setting('transaction_isolation'), current_setting('enable_seqscan')"
+
+    rows = await fetch(engine, Prepared(text(f"SELECT {settings}")))
+
+    def script() -> Script[str]:
+        yield Call(Prepared(text("SELECT 1")))
+        return str((yield Call(Prepared(text("SELECT current_setting('transaction_isolation')"))))[0][0])
+
+    assert [tuple(row) for row in rows] == [("read committed", "off")]
+    assert await engine.read(script) == "repeatable read"
