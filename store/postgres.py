@@ -36,7 +36,7 @@ _SETTINGS = {
     "lock_timeout": "10s",
     "idle_in_transaction_session_timeout": "60s",
     "jit": "off",
-    # A plan that was made while a table was small is kept long after it has grown, and tables that work passes through (lanes, the
+    # A plan made while a table was small is kept long after it has grown, and tables that work passes through (lanes, the
     # outbox) are small whenever statistics are taken: everything here is read along an index.
     "enable_seqscan": "off",
     "synchronous_commit": "on",
