@@ -118,10 +118,11 @@ _SET_LANE = Prepared(
     ),
     *("left", "due", "why", "agent_", "shard_", "id_"),
 )
+_SET_LENGTH = Prepared(update(lanes).where(lanes.c.id == bindparam("id_")).values(queued=bindparam("left")), "left", "id_")
 _first = invocations.alias("first")
 _LANE_HEADS = Prepared(
     select(
-        *(invocations.c[name] for name in ("lane", "state", "reason", "due_ms", "agent", "shard")),
+        *(invocations.c[name] for name in ("lane", "seq", "state", "reason", "due_ms", "agent", "shard")),
     ).where(
         invocations.c.seq.in_(
             select(
@@ -264,10 +265,12 @@ def _write(todo: Sequence[tuple[Move, Any]]) -> Script[None]:
         yield from handed_over(falls)
         yield Notify(WORK, ",".join(map(str, sorted({fall.shard for fall, *_ in falls}))))
     gone: dict[str, int] = {}
+    firsts: dict[str, int] = {}
     for move, row in todo:
         has_left = move.state in END_STATES or (move.fall is not None and move.fall.leaves_lane)
         gone[row[5]] = gone.get(row[5], 0) + has_left
-    yield from _shorten(gone)
+        firsts[row[5]] = min(firsts.get(row[5], row[1]), row[1])
+    yield from _shorten(gone, firsts)
     is_news = [move.state in END_STATES or (move.told is not None and move.fall is None) for move, _ in todo]
     told = [(row[6], _outcome(move, row)) for (move, row), is_told in zip(todo, is_news, strict=True) if is_told]
     if told:
@@ -367,8 +370,11 @@ def _disable(todo: Iterable[tuple[Move, Any]]) -> Script[None]:
         yield from raised(ROSTER)
 
 
-def _shorten(ended: dict[str, int]) -> Script[None]:
-    """Part of a script: take the ended ones off their lanes; an empty lane goes, another takes its new head's due time."""
+def _shorten(ended: dict[str, int], firsts: Mapping[str, int]) -> Script[None]:
+    """Part of a script: take the ended ones off their lanes; an empty lane goes, another takes its new head's due time.
+
+    `firsts` are the lowest `seq` moved in each.
+    """
     dropped, left, agents = [], {}, {}
     for lane, queued, agent in (yield Call(_LANES, (list(ended),))):
         if queued > ended[lane]:
@@ -377,20 +383,26 @@ def _shorten(ended: dict[str, int]) -> Script[None]:
             dropped.append((lane,))
     yield Each(_DROP_LANE, dropped)
     if left:
-        yield from point_at_heads(left, agents)
+        yield from point_at_heads(left, agents, firsts)
 
 
-def point_at_heads(left: dict[str, int], agents: Mapping[str, str]) -> Script[None]:
+def point_at_heads(left: dict[str, int], agents: Mapping[str, str], firsts: Mapping[str, int]) -> Script[None]:
     """Part of a script: give lanes, locked already, their lengths, and their heads' due times and agents.
 
-    `agents` is whose they were: where a head is for another one, that one's owner is woken.
+    `agents` is whose they were: where a head is for another one, that one's owner is woken.  A head that stands before all that
+    was moved (`firsts`) is as it was, and so is its lane: it may have been called forward since it began to wait.
     """
     heads = yield Call(_LANE_HEADS, (list(left),))
+    yield Each(_SET_LENGTH, [(left[lane], lane) for lane, seq, *_ in heads if seq < firsts.get(lane, 0)])
     yield Each(
         _SET_LANE,
-        [(left[lane], *_waits(state, reason, due), agent, shard, lane) for lane, state, reason, due, agent, shard in heads],
+        [
+            (left[lane], *_waits(state, reason, due), agent, shard, lane)
+            for lane, seq, state, reason, due, agent, shard in heads
+            if seq >= firsts.get(lane, 0)
+        ],
     )
-    moved_on = {shard for lane, _, _, _, agent, shard in heads if agents.get(lane, agent) != agent}
+    moved_on = {shard for lane, *_, agent, shard in heads if agents.get(lane, agent) != agent}
     if moved_on:
         yield Notify(WORK, ",".join(map(str, sorted(moved_on))))
 

@@ -268,7 +268,22 @@ async def test_a_lane_stays_due_while_its_head_runs_that_was_parked_before(desk:
 
     await Redress(desk.engine).cancel("default", [two.id], reason="an operator", now_ms=NOW + 11)
 
-    assert await desk.rows(select(lanes.c.due_ms, lanes.c.queued)) == [(NOW + 10, 2)]
+    assert await desk.rows(select(lanes.c.due_ms, lanes.c.queued)) == [(NOW + 9, 2)]
+    assert await desk.rows(select(invocations.c.due_ms).where(invocations.c.id == one.id)) == [(NOW + 10,)]
+
+
+async def test_a_lane_that_was_called_forward_stays_so_where_a_neighbour_of_its_head_goes(desk: Desk) -> None:
+    """Found by the simulation (seed 66999): the lane of a resumed subscription went to sleep again, for ever."""
+    one, two, _ = await desk.admit("a", "b", "c", key="k")
+    (head,) = await desk.due()
+    assert await desk.ledger.park(head, epoch=1, reason=Wait.PAUSED, due_ms=0)
+    words = {"team": "default", "agent": "triage", "shard": one.shard, "epoch": 1, "now_ms": NOW + 9}
+    assert await desk.ledger.release(**words, reason=Wait.PAUSED) == 1
+
+    await Redress(desk.engine).cancel("default", [two.id], reason="an operator", now_ms=NOW + 11)
+
+    assert await desk.rows(select(lanes.c.due_ms, lanes.c.hold, lanes.c.queued)) == [(NOW + 9, "", 2)]
+    assert ids(await desk.due(NOW + 11)) == [one.id]
 
 
 async def test_what_was_parked_and_opened_all_the_same_is_found_after_a_crash(desk: Desk) -> None:
