@@ -45,7 +45,7 @@ from schemas.invocation import Invocation, Order, Planned
 from schemas.topics import Place
 from store.admission import Admission
 from store.connect import connect
-from store.engine import Call, one_step
+from store.engine import Call, OneStep
 from store.heads import _DUE, NEXT_DUE
 from store.ledger import Ledger
 from store.tables import SHARDS
@@ -378,10 +378,10 @@ async def parked(url: str, *, retries: int) -> dict:
                 polls, nexts = [], []
                 for _ in range(50):
                     began = time.perf_counter()
-                    await engine.read(one_step(Call(_DUE, ("default", "a0", now_ms(), [], 32))))
+                    await engine.read(OneStep(Call(_DUE, ("default", "a0", now_ms(), [], 32))))
                     polls.append((time.perf_counter() - began) * 1000)
                     began = time.perf_counter()
-                    await engine.read(one_step(Call(NEXT_DUE, (0, list(range(SHARDS))))))
+                    await engine.read(OneStep(Call(NEXT_DUE, (0, list(range(SHARDS))))))
                     nexts.append((time.perf_counter() - began) * 1000)
                 cpu = time.process_time()
                 await asyncio.sleep(10)

@@ -137,8 +137,9 @@ class Agents:
             elif agent.setting != setting:
                 agent.set(setting)
                 agent.stand(breaker.probed_soon(agent.standing))
-        adopted = {agent.names for agent in fresh}
-        self._remembered = {names: standing for names, standing in self._remembered.items() if names not in adopted}
+        if fresh and self._remembered:
+            adopted = {agent.names for agent in fresh}
+            self._remembered = {names: kept for names, kept in self._remembered.items() if names not in adopted}
         return fresh
 
     def leave(self, queues: Iterable[Queue]) -> None:

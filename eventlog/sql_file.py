@@ -40,7 +40,7 @@ CREATE TABLE IF NOT EXISTS record (
     "key" BLOB NOT NULL, headers BLOB NOT NULL, value BLOB NOT NULL);
 """
 _INSERT = 'INSERT INTO record (id, at, crc, "key", headers, value) VALUES '
-_MOST_ROWS = 64  # of one statement: for each the driver gives the interpreter away, and waits to have it back
+_MOST_ROWS = 64  # of one statement: for each the driver gives the interpreter away, and waits to have it back; it keeps 128
 SELECT = 'SELECT id, at, crc, "key", headers, value FROM record WHERE id >= ? AND id < ? ORDER BY id LIMIT ?'
 _REMOTE = ("nfs", "cifs", "smb", "afs", "lustre", "glusterfs", "fuse.sshfs", "fuse.glusterfs")
 
@@ -198,11 +198,9 @@ def add_topic(connection: sqlite3.Connection, topic: str, count: int) -> list[He
 
 def add(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
     """Insert records, within the caller's transaction."""
-    at = 0
-    while left := len(rows) - at:
-        count = min(_MOST_ROWS, 1 << (left.bit_length() - 1))  # powers of two: few texts for the driver to keep compiled
-        connection.execute(_insert_of(count), list(chain.from_iterable(rows[at : at + count])))
-        at += count
+    for at in range(0, len(rows), _MOST_ROWS):
+        some = rows[at : at + _MOST_ROWS]
+        connection.execute(_insert_of(len(some)), list(chain.from_iterable(some)))
 
 
 @cache

@@ -118,7 +118,7 @@ class Engine(Protocol):
 
 
 class OneStep:
-    """A script of a single step: to read by it no transaction need be opened."""
+    """The script that is just this step: to read by it no transaction need be opened."""
 
     __slots__ = ("step",)
 
@@ -130,20 +130,15 @@ class OneStep:
         return (yield self.step)
 
 
-def one_step(step: Step) -> Callable[[], Script[Any]]:
-    """The script that is just this step."""
-    return OneStep(step)
-
-
 async def fetch(engine: Engine, prepared: Prepared, *params: Any) -> list[Row]:
     """The rows of one reading statement."""
-    rows: list[Row] = await engine.read(one_step(Call(prepared, params)))
+    rows: list[Row] = await engine.read(OneStep(Call(prepared, params)))
     return rows
 
 
 async def change(engine: Engine, prepared: Prepared, *params: Any) -> int:
     """How many rows one statement changed, durably."""
-    count: int = await engine.write(one_step(Change(prepared, params)))
+    count: int = await engine.write(OneStep(Change(prepared, params)))
     return count
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import bindparam, func, select
 
-from store.engine import Engine, Put, fetch, one_step
+from store.engine import Engine, OneStep, Put, fetch
 from store.prepared import Bulk, Prepared
 from store.tables import attempts, fetches, invocations
 
@@ -64,7 +64,7 @@ class ContextSums:
 
 async def note_fetch(engine: Engine, *, subscription_uid: str, pointer: str, now_ms: int) -> None:
     """Count that a subscription's agent fetched this part of an event."""
-    await engine.write(one_step(Put(_NOTE, [(subscription_uid, pointer, 1, now_ms)])))
+    await engine.write(OneStep(Put(_NOTE, [(subscription_uid, pointer, 1, now_ms)])))
 
 
 async def fetched(engine: Engine, subscription_uid: str, *, since_ms: int) -> dict[str, int]:

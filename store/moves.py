@@ -393,13 +393,13 @@ def point_at_heads(left: dict[str, int], agents: Mapping[str, str], firsts: Mapp
     was moved (`firsts`) is as it was, and so is its lane: it may have been called forward since it began to wait.
     """
     heads = yield Call(_LANE_HEADS, (list(left),))
-    yield Each(_SET_LENGTH, [(left[lane], lane) for lane, seq, *_ in heads if seq < firsts.get(lane, 0)])
+    yield Each(_SET_LENGTH, [(left[lane], lane) for lane, seq, *_ in heads if seq < firsts[lane]])
     yield Each(
         _SET_LANE,
         [
             (left[lane], *_waits(state, reason, due), agent, shard, lane)
             for lane, seq, state, reason, due, agent, shard in heads
-            if seq >= firsts.get(lane, 0)
+            if seq >= firsts[lane]
         ],
     )
     moved_on = {shard for lane, *_, agent, shard in heads if agents.get(lane, agent) != agent}

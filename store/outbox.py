@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, delete, select
 from schemas.ledger import Outcome
 from schemas.outcomes import OWN
 from store.bodies import unpacked
-from store.engine import Call, Engine, fetch, one_step
+from store.engine import Call, Engine, OneStep, fetch
 from store.moves import OUTCOMES
 from store.prepared import Prepared, among
 from store.tables import bodies, events, outbox
@@ -59,7 +59,7 @@ class Outbox:
     async def drop(self, seqs: Sequence[int]) -> None:
         """Forget those that were published."""
         if seqs:
-            await self._engine.write(one_step(Call(_DROP, (seqs,))))
+            await self._engine.write(OneStep(Call(_DROP, (seqs,))))
 
     def listen(self, wake: Callable[[str], None]) -> Callable[[], None]:
         """Call `wake` when there are new ones; gives the function that ends this."""

@@ -130,7 +130,7 @@ def _redriven(team: str, ids: Sequence[str], now_ms: int) -> Script[list[str]]:
     yield from signals_forgotten([row.seq for row in rows])
     if sent_home := [(row.home_agent, row.home_shard, row.seq) for row in rows if row.step]:
         yield Each(_HOME, sent_home)
-    yield from point_at_heads(dict(lengthened), {}, {})
+    yield from point_at_heads(dict(lengthened), {}, {lane: row.seq for lane, row in firsts.items()})
     yield Notify(WORK, ",".join(map(str, sorted({row.home[1] for row in rows}))))
     return [row.id for row in rows]
 

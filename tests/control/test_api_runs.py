@@ -14,7 +14,7 @@ from control.auth import Role
 from schemas.invocation import Planned, State
 from schemas.ledger import RunTerms
 from schemas.times import iso
-from store.engine import Call, one_step
+from store.engine import Call, OneStep
 from store.ledger import Ledger
 from store.outbox import Outbox
 from store.prepared import Prepared
@@ -224,7 +224,7 @@ async def test_a_forced_cancel_ends_the_run_here_and_now(world: World) -> None:
 async def test_a_newer_event_of_its_key_reaches_a_running_agent_where_the_order_is_latest(world: World) -> None:
     await world.applied()
     ident, plan = await accepted(world)
-    await world.store.engine.write(one_step(Call(Prepared(text("UPDATE invocations SET ordering = 'latest'")))))
+    await world.store.engine.write(OneStep(Call(Prepared(text("UPDATE invocations SET ordering = 'latest'")))))
     _, alone = await say(world, ident, "heartbeat")
     newer = await world.admit("two", partitionkey=plan.event.partitionkey)
     _, beat = await say(world, ident, "heartbeat")

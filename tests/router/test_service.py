@@ -345,6 +345,19 @@ async def test_a_large_ruleset_is_built_beside_the_loop_and_with_the_collector_a
     assert gc.isenabled()
 
 
+async def test_a_place_whose_first_records_are_gone_gets_its_cursor_where_it_begins():
+    house = House()
+    await house.log.start()
+    await house.log.ensure({TOPIC: 2})
+    (place,) = {place for place, _ in await house.log.append([draft(event(number)) for number in range(3)])}
+    house.log._cut(house.log._partition(place), 2)
+    async with running(house):
+        await house.until(lambda: house.handed)
+
+    assert [item.data["n"] for item in house.handed] == [2]
+    assert house.store.positions[place] == 3
+
+
 class Forgetful(MemoryLog):
     """Its readers say of their first batch that it is another's, and of the later ones that they are theirs."""
 

@@ -144,10 +144,11 @@ class Proxy:
         await self._ended.wait()
         server.close()
         self._reset_all()
-        tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while tasks := asyncio.all_tasks() - {asyncio.current_task()}:  # a connection taken just now begins a task of its own
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.sleep(0)  # what was closed is told so on the loop's next turn
 
     async def _connected(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         self.connections += 1
@@ -159,6 +160,9 @@ class Proxy:
         except OSError:
             _reset(client)
             return
+        except asyncio.CancelledError:
+            _reset(client)
+            raise
         pair = (client, server)
         self._pairs.add(pair)
         try:

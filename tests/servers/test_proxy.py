@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from typing import cast
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests.servers.proxy import Proxy
 @pytest.fixture
 async def proxy() -> AsyncIterator[Proxy]:
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        echoes.add(cast("asyncio.Task[None]", asyncio.current_task()))
         with suppress(OSError):
             while chunk := await reader.read(1000):
                 heard.append(chunk)
@@ -23,11 +25,13 @@ async def proxy() -> AsyncIterator[Proxy]:
         writer.close()
 
     heard: list[bytes] = []
+    echoes: set[asyncio.Task[None]] = set()
     server = await asyncio.start_server(echo, "127.0.0.1", 0)
     with Proxy(server.sockets[0].getsockname()) as made:
         made.heard = heard  # type: ignore[attr-defined]  # what reached the far end, for the tests below
         yield made
     server.close()
+    await asyncio.gather(*echoes)  # the proxy reset them all; each closes its own end
 
 
 async def said(proxy: Proxy, text: bytes, within_s: float = 5.0) -> bytes:

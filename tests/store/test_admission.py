@@ -13,7 +13,7 @@ from schemas.invocation import Planned
 from schemas.topics import Place, Record
 from store.admission import Admission
 from store.bodies import unpacked
-from store.engine import Call, Engine, one_step
+from store.engine import Call, Engine, OneStep
 from store.prepared import Prepared
 from store.shards import WORK
 from store.tables import bodies, events, invocations, lanes, rejected, seen
@@ -21,7 +21,7 @@ from tests.store.plans import LOG, NOW, PLACE, a_plan, an_event, an_invocation
 
 
 async def rows(engine: Engine, statement: object) -> list[tuple[object, ...]]:
-    found = await engine.read(one_step(Call(Prepared(statement))))
+    found = await engine.read(OneStep(Call(Prepared(statement))))
     return [tuple(row) for row in found]
 
 

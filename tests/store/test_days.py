@@ -17,7 +17,7 @@ from store import days
 from store.admission import Admission
 from store.connect import Store, connect
 from store.days import AHEAD, DAY_MS, Part, are_whole, day_of, parts_of
-from store.engine import Call, Engine, change, fetch, one_step
+from store.engine import Call, Engine, OneStep, change, fetch
 from store.events import EventFilter, body_of, event_page, event_row
 from store.history import Histories
 from store.ledger import Ledger
@@ -54,7 +54,7 @@ async def empty_days(engine: Engine, first_ms: int) -> None:
 
 
 async def run(engine: Engine, statement: str) -> list[tuple[object, ...]]:
-    return [tuple(row) for row in await engine.write(one_step(Call(Prepared(text(statement)))))]
+    return [tuple(row) for row in await engine.write(OneStep(Call(Prepared(text(statement)))))]
 
 
 async def parts(engine: Engine, table: str) -> list[Part]:

@@ -13,7 +13,7 @@ from schemas.ids import shard_of
 from schemas.invocation import Invocation, State, Wait
 from schemas.ledger import Head
 from store.conservation import gaps
-from store.engine import Call, Engine, one_step
+from store.engine import Call, Engine, OneStep
 from store.fallbacks import fallbacks_of
 from store.prepared import Prepared
 from store.redress import Redress
@@ -32,7 +32,7 @@ async def desk(engine: Engine) -> Desk:
     await found.ledger.hold_shards("me", lease_ms=60_000)
     for name in ("triage", "second", "oncall"):
         row = insert(agents).values(uid=name, team="default", name=name, shard=shard_of("default", name), spec="{}")
-        await engine.write(one_step(Call(Prepared(row))))
+        await engine.write(OneStep(Call(Prepared(row))))
     return found
 
 
@@ -41,7 +41,7 @@ async def subscribed(desk: Desk, *steps: Any, lane: str = "wait") -> None:
     row = insert(subscriptions).values(
         uid="sub-1", team="default", name="s", agent="triage", spec=json.dumps(spec.model_dump(mode="json")), state="live"
     )
-    await desk.engine.write(one_step(Call(Prepared(row))))
+    await desk.engine.write(OneStep(Call(Prepared(row))))
 
 
 async def buried(desk: Desk, head: Invocation, *, number: int = 1, at_ms: int = NOW, reason: str = "rejected: 422") -> None:
@@ -199,7 +199,7 @@ async def test_a_deleted_subscription_drains_only_when_its_chains_have(desk: Des
     await subscribed(desk, {"agent": "second"})
     (one,) = await desk.admit("a")
     await buried(desk, one)
-    await desk.engine.write(one_step(Call(Prepared(update(subscriptions).values(draining=1, updated_ms=NOW)))))
+    await desk.engine.write(OneStep(Call(Prepared(update(subscriptions).values(draining=1, updated_ms=NOW)))))
 
     early = await desk.engine.write(lambda: drop_drained(NOW + 10**6))
     await desk.run((await head_of(desk, "second", NOW)).invocation, number=2)

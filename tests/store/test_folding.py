@@ -14,7 +14,7 @@ from schemas.topics import Place
 from store.admission import Admission
 from store.connect import Store, connect
 from store.conservation import gaps
-from store.engine import Call, Engine, one_step
+from store.engine import Call, Engine, OneStep
 from store.folding import decided, folds_of
 from store.prepared import Prepared
 from store.retention import DAY_MS, Keep, Retention
@@ -48,7 +48,7 @@ class Log:
 
 
 async def count(engine: Engine, table: object) -> int:
-    rows = await engine.read(one_step(Call(Prepared(select(func.count()).select_from(table)))))
+    rows = await engine.read(OneStep(Call(Prepared(select(func.count()).select_from(table)))))
     return int(rows[0][0])
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import delete, insert, select
 from schemas.invocation import Invocation, Planned, State, Wait
 from schemas.ledger import Head
 from store.admission import Admission
-from store.engine import Call, Engine, one_step
+from store.engine import Call, Engine, OneStep
 from store.ledger import Ledger
 from store.outbox import Outbox
 from store.prepared import Prepared
@@ -42,7 +42,14 @@ class Desk:
         return await self.ledger.due([("default", agent)], now_ms=now_ms, limit=limit, skip=skip)
 
     async def rows(self, statement: object) -> list[tuple[object, ...]]:
-        return [tuple(row) for row in await self.engine.read(one_step(Call(Prepared(statement))))]
+        return [tuple(row) for row in await self.engine.read(OneStep(Call(Prepared(statement))))]
+
+    async def resume(self, head: Head, *, at_ms: int) -> None:
+        """Park a lane for its paused subscription, and call it forward again."""
+        invocation = head.invocation
+        words = {"team": "default", "agent": invocation.agent, "shard": invocation.shard, "epoch": 1}
+        assert await self.ledger.park(head, epoch=1, reason=Wait.PAUSED, due_ms=0)
+        assert await self.ledger.release(**words, reason=Wait.PAUSED, now_ms=at_ms) == 1
 
     async def run(self, invocation: Invocation, state: State = State.DONE, *, number: int = 1, **fields: object) -> None:
         assert await self.ledger.open(an_opening(invocation, number=number))
@@ -176,7 +183,7 @@ async def test_an_end_is_told_in_the_outbox_and_dropped_once_published(desk: Des
 
 
 async def test_a_gone_agent_disables_the_subscription(desk: Desk) -> None:
-    await desk.engine.write(one_step(Call(Prepared(insert(subscriptions).values(uid="sub-1", name="s", state="live")))))
+    await desk.engine.write(OneStep(Call(Prepared(insert(subscriptions).values(uid="sub-1", name="s", state="live")))))
     before = await number_of(desk.engine, "roster")
     (one,) = await desk.admit("a")
 
@@ -261,9 +268,7 @@ async def test_a_lane_stays_due_while_its_head_runs_that_was_parked_before(desk:
     """Found by the simulation (seed 16259): whoever took it over after a crash never looked at it again."""
     one, two, _ = await desk.admit("a", "b", "c", key="k")
     (head,) = await desk.due()
-    assert await desk.ledger.park(head, epoch=1, reason=Wait.PAUSED, due_ms=0)
-    words = {"team": "default", "agent": "triage", "shard": one.shard, "epoch": 1, "now_ms": NOW + 9}
-    assert await desk.ledger.release(**words, reason=Wait.PAUSED) == 1
+    await desk.resume(head, at_ms=NOW + 9)
     assert await desk.ledger.open(an_opening(one, started_ms=NOW + 10))
 
     await Redress(desk.engine).cancel("default", [two.id], reason="an operator", now_ms=NOW + 11)
@@ -276,14 +281,16 @@ async def test_a_lane_that_was_called_forward_stays_so_where_a_neighbour_of_its_
     """Found by the simulation (seed 66999): the lane of a resumed subscription went to sleep again, for ever."""
     one, two, _ = await desk.admit("a", "b", "c", key="k")
     (head,) = await desk.due()
-    assert await desk.ledger.park(head, epoch=1, reason=Wait.PAUSED, due_ms=0)
-    words = {"team": "default", "agent": "triage", "shard": one.shard, "epoch": 1, "now_ms": NOW + 9}
-    assert await desk.ledger.release(**words, reason=Wait.PAUSED) == 1
+    await desk.resume(head, at_ms=NOW + 9)
 
-    await Redress(desk.engine).cancel("default", [two.id], reason="an operator", now_ms=NOW + 11)
+    redress = Redress(desk.engine)
+    await redress.cancel("default", [two.id], reason="an operator", now_ms=NOW + 11)
+    canceled = await desk.rows(select(lanes.c.due_ms, lanes.c.hold, lanes.c.queued))
+    assert await redress.redrive("default", [two.id], now_ms=NOW + 12) == [two.id]
 
-    assert await desk.rows(select(lanes.c.due_ms, lanes.c.hold, lanes.c.queued)) == [(NOW + 9, "", 2)]
-    assert ids(await desk.due(NOW + 11)) == [one.id]
+    assert canceled == [(NOW + 9, "", 2)]
+    assert await desk.rows(select(lanes.c.due_ms, lanes.c.hold, lanes.c.queued)) == [(NOW + 9, "", 3)]
+    assert ids(await desk.due(NOW + 12)) == [one.id]
 
 
 async def test_what_was_parked_and_opened_all_the_same_is_found_after_a_crash(desk: Desk) -> None:
@@ -302,7 +309,7 @@ async def test_what_was_parked_and_opened_all_the_same_is_found_after_a_crash(de
 async def test_the_next_due_time_is_that_of_the_shards_agents(desk: Desk) -> None:
     for name, shard in (("triage", 3), ("other", 4)):
         row = insert(agents).values(uid=name, team="default", name=name, shard=shard)
-        await desk.engine.write(one_step(Call(Prepared(row))))
+        await desk.engine.write(OneStep(Call(Prepared(row))))
     (one,), _ = await desk.admit("a"), await desk.admit("b", agent="other")
     await desk.run(one, State.WAITING, outcome="failed", reason=Wait.RETRY, due_ms=NOW + 700)
 
@@ -403,7 +410,7 @@ async def test_what_an_agent_says_is_kept_whatever_it_is(desk: Desk) -> None:
 
 async def test_an_event_without_its_body_still_has_its_head(desk: Desk) -> None:
     (one,) = await desk.admit("a")
-    await desk.engine.write(one_step(Call(Prepared(delete(bodies)))))
+    await desk.engine.write(OneStep(Call(Prepared(delete(bodies)))))
 
     (head,) = await desk.due()
 

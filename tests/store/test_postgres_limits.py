@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 
 from schemas.errors import StoreUnavailable
 from store import postgres
-from store.engine import Call, Notify, Script, fetch, one_step
+from store.engine import Call, Notify, OneStep, Script, fetch
 from store.postgres import PostgresEngine
 from store.prepared import Prepared
 from tests.servers.postgres import PostgresServer, fresh_database
@@ -44,7 +44,7 @@ async def test_a_statement_that_takes_too_long_is_ended_by_the_server_and_its_co
     engine: PostgresEngine,
 ) -> None:
     with pytest.raises(StoreUnavailable):
-        await engine.write(one_step(Call(_SLOW)))
+        await engine.write(OneStep(Call(_SLOW)))
 
     found = await asyncio.gather(*(fetch(engine, _SETTING) for _ in range(4)))
 

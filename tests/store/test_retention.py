@@ -4,7 +4,7 @@ from sqlalchemy import insert, select
 
 from schemas.invocation import State, Wait
 from store.admission import Admission
-from store.engine import Call, Engine, one_step
+from store.engine import Call, Engine, OneStep
 from store.ledger import Ledger
 from store.prepared import Prepared
 from store.retention import DAY_MS, Keep, Retention
@@ -15,7 +15,7 @@ KEEP = Keep(events_days=30, bodies_days=14, refusals_days=14, rejected_days=30)
 
 
 async def count(engine: Engine, table: object) -> int:
-    return len(await engine.read(one_step(Call(Prepared(select(table))))))
+    return len(await engine.read(OneStep(Call(Prepared(select(table))))))
 
 
 async def test_an_event_goes_with_its_ended_invocations_only(engine: Engine) -> None:
@@ -57,7 +57,7 @@ async def test_more_than_a_slice_goes_in_one_sweep(engine: Engine) -> None:
     await admission.admit(LOG, PLACE, first=0, after=450, plans=plans, now_ms=NOW)
     rows = [{"source": "gh", "at_ms": NOW}] * 3
     for row in rows:
-        await engine.write(one_step(Call(Prepared(insert(refusals).values(**row)))))
+        await engine.write(OneStep(Call(Prepared(insert(refusals).values(**row)))))
 
     swept = await Retention(engine, KEEP, pause_s=0).sweep(NOW + 40 * DAY_MS)
 

@@ -31,7 +31,7 @@ from store.admission import Admission
 from store.asks import Word, ask_to_stop, resolve
 from store.connect import Store, connect
 from store.conservation import gaps
-from store.engine import Call, one_step
+from store.engine import Call, OneStep
 from store.ledger import Ledger
 from store.prepared import Prepared
 from store.pulls import Poller, take
@@ -327,7 +327,7 @@ class Runs(RuleBasedStateMachine):
     # what always holds
 
     def rows(self, statement: Any) -> list[Any]:
-        return [tuple(row) for row in self.do(self.engine.read(one_step(Call(Prepared(statement)))))]
+        return [tuple(row) for row in self.do(self.engine.read(OneStep(Call(Prepared(statement)))))]
 
     @invariant()
     def the_ledger_is_as_the_model(self) -> None:

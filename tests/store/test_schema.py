@@ -16,7 +16,7 @@ from schemas.errors import BadSetting, StoreUnavailable
 from store import schema
 from store.address import Address, read_address
 from store.connect import connect
-from store.engine import Call, change, fetch, one_step
+from store.engine import Call, OneStep, change, fetch
 from store.prepared import Prepared
 from store.schema import migrate, newest, schema_version
 from store.sqlite_driver import take_lock
@@ -128,7 +128,7 @@ def test_a_url_that_is_no_store_is_refused_without_being_quoted(url: str) -> Non
 async def test_the_file_is_one_that_sqlite_reads_without_us(tmp_path: Path) -> None:
     store = connect(f"sqlite:///{tmp_path / 'store.db'}")
     await store.start(may_migrate=True)
-    await store.engine.write(one_step(Call(Prepared(text("INSERT INTO meta (key, value) VALUES ('a', 'b')")))))
+    await store.engine.write(OneStep(Call(Prepared(text("INSERT INTO meta (key, value) VALUES ('a', 'b')")))))
     await store.aclose()
 
     connection = sqlite3.connect(tmp_path / "store.db")

@@ -4,7 +4,7 @@ import asyncio
 
 from sqlalchemy import update
 
-from store.engine import Call, Engine, one_step
+from store.engine import Call, Engine, OneStep
 from store.ledger import Ledger
 from store.prepared import Prepared
 from store.shards import SHARDS_FREED
@@ -18,7 +18,7 @@ async def let_leases_end(engine: Engine, owner: str) -> None:
         update(shards).where(shards.c.owner == owner).values(lease_ms=1),
         update(owners).where(owners.c.id == owner).values(lease_ms=1),
     ):
-        await engine.write(one_step(Call(Prepared(statement))))
+        await engine.write(OneStep(Call(Prepared(statement))))
 
 
 async def test_who_is_alone_holds_all_and_keeps_the_epochs(engine: Engine) -> None:

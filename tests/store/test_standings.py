@@ -6,7 +6,7 @@ from sqlalchemy import insert
 
 from schemas.ids import shard_of
 from schemas.ledger import Held
-from store.engine import Call, Engine, one_step
+from store.engine import Call, Engine, OneStep
 from store.ledger import Ledger
 from store.prepared import Prepared
 from store.tables import agents
@@ -19,7 +19,7 @@ HELD = Held("default", "triage", "misconfigured", SHARD, pauses=3, probe_at_ms=N
 async def owned(engine: Engine, *, updated_ms: int = NOW - 1) -> tuple[Ledger, int]:
     """A ledger whose shards are held by `me`, the epoch of the agent's shard; the agent is there."""
     row = insert(agents).values(uid="a1", team="default", name="triage", shard=SHARD, spec="{}", updated_ms=updated_ms)
-    await engine.write(one_step(Call(Prepared(row))))
+    await engine.write(OneStep(Call(Prepared(row))))
     ledger = Ledger(engine)
     leases = await ledger.hold_shards("me", lease_ms=60_000)
     return ledger, next(lease.epoch for lease in leases if lease.shard == SHARD)
