@@ -6,6 +6,7 @@
     (d) role more     (b) and (c) with 1, 2 and 3 dispatchers: what one more costs, and what it brings
     (e) spool         Kafka away, webhooks spooled, Kafka back: spooled/s, and drained/s until the spool is empty
 
+(a), (b) and (c) are measured for the floor too (`bench/floor.py`): one process to take in, one for all the rest, and no feature.
 Broker, database, load tool and sink share the machine's cores with what is measured.  Prints tables; --json FILE keeps the figures.
 """
 
@@ -63,7 +64,7 @@ class Installation:
         self.times = folder / "sink.bin"
         self.members: dict[str, Process] = {}
         self.ports: dict[str, int] = {}
-        name = f"bench_{secrets.token_hex(4)}"
+        name = self.name = f"bench_{secrets.token_hex(4)}"
         self.env = {k: v for k, v in os.environ.items() if not k.startswith("NIGHTBELL_")} | {
             "NIGHTBELL_LOG_URL": kafka.url,
             "NIGHTBELL_STORE_URL": asyncio.run(fresh_database(postgres, name)),
@@ -95,6 +96,17 @@ class Installation:
         for role in roles:
             self.serve(role)
         self.until_ready()
+        return self
+
+    def start_floor(self, *, with_rest: bool) -> Self:
+        """The least that keeps the same promises, in place of the roles."""
+        bootstrap = self.kafka.url.removeprefix("kafka://")
+        self.members["ingest"] = Process(
+            "-m", "bench.floor", "kafka-ingest", str(self.port), bootstrap, self.name
+        ).until_ready()
+        if with_rest:
+            words = (bootstrap, self.name, self.env["NIGHTBELL_STORE_URL"], f"http://127.0.0.1:{self.sink_port}/")
+            self.members["rest"] = Process("-m", "bench.floor", "kafka-rest", *words).until_ready()
         return self
 
     def command(self, *words: str, **more: str) -> str:
@@ -154,9 +166,9 @@ def answers(url: str) -> bool:
         return False
 
 
-def ingest_on_kafka(found: Installation, seconds: float) -> dict:
+def ingest_on_kafka(found: Installation, seconds: float, *, is_floor: bool = False) -> dict:
     """(a): the first second warms up, and is not counted."""
-    found.start("ingest")
+    _ = found.start_floor(with_rest=False) if is_floor else found.start("ingest")
     load(found.port, "--seconds", "1")
     server = found.members["ingest"]
     cpu = server.cpu_s()
@@ -165,10 +177,10 @@ def ingest_on_kafka(found: Installation, seconds: float) -> dict:
     return result
 
 
-def end_to_end(found: Installation, seconds: float, *, rate: float = 0, dispatchers: int = 1) -> dict:
+def end_to_end(found: Installation, seconds: float, *, rate: float = 0, dispatchers: int = 1, is_floor: bool = False) -> dict:
     """(b), (c), (d): from the webhook's first byte to the agent's receipt, over all processes."""
     names = ["dispatcher", *(f"dispatcher-{number}" for number in range(2, dispatchers + 1))]
-    found.start("ingest", "router", *names)
+    _ = found.start_floor(with_rest=True) if is_floor else found.start("ingest", "router", *names)
     load(found.port, "--count", "200", "--seconds", "5", "--first-ring", "900000000")
     found.until_arrived(200)
     cpu, sent_file = found.cpu_s(), found.folder / "sent.bin"
@@ -219,9 +231,18 @@ def measures(args: argparse.Namespace) -> dict:
     """What a round measures, by name: each takes a fresh installation."""
     seconds = args.seconds
     every = {
-        "a": {"ingest": lambda each: ingest_on_kafka(each, seconds)},
-        "b": {"open_200": lambda each: end_to_end(each, seconds, rate=200)},
-        "c": {"sustained": lambda each: end_to_end(each, seconds)},
+        "a": {
+            "ingest": lambda each: ingest_on_kafka(each, seconds),
+            "floor_ingest": lambda each: ingest_on_kafka(each, seconds, is_floor=True),
+        },
+        "b": {
+            "open_200": lambda each: end_to_end(each, seconds, rate=200),
+            "floor_open_200": lambda each: end_to_end(each, seconds, rate=200, is_floor=True),
+        },
+        "c": {
+            "sustained": lambda each: end_to_end(each, seconds),
+            "floor_sustained": lambda each: end_to_end(each, seconds, is_floor=True),
+        },
         "d": {
             f"{kind}_{count}_dispatchers": lambda each, count=count, rate=rate: end_to_end(
                 each, seconds, rate=rate, dispatchers=count

@@ -1,6 +1,6 @@
 """`make bench-dispatch`: the dispatcher against the bare client loop, lanes, parked retries, idling, the bulkhead.
 
-    (a) deliveries    from a backlog in the ledger, and handed over by admission, against a bare aiohttp client loop; one process
+    (a) deliveries    from a backlog in the ledger, and handed over by admission, against a bare aiohttp client loop and the floor; one process
     (b) lanes         p99 from admission to the agent's answer at 1, 1,000 and 100,000 live keys, less that without lanes
     (c) parked        a million retries that wait: the due poll's time, and memory
     (d) idle          CPU of a whole server with nothing to do
@@ -31,6 +31,7 @@ from prometheus_client import CollectorRegistry
 from rich.console import Console
 from rich.table import Table
 
+from bench import floor
 from bench.run import AGENT_SECRET, Nightbell, Process
 from curator.service import Curation
 from dispatcher.lanes import Bounds
@@ -242,6 +243,31 @@ async def bare_loop(url: str, body: bytes, *, seconds: float, concurrency: int) 
     return done / seconds
 
 
+async def floor_deliveries(url: str, body: bytes, *, total: int) -> int:
+    """Deliveries a second of the least that keeps the same promises: see `bench/floor.py`."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = floor.File(Path(folder) / "store.db", floor.STORE)
+        left = total
+
+        async def settle(name: str, code: int) -> None:
+            nonlocal left
+            await store.write((floor.SETTLE, [(code, name)]))
+            left -= 1
+
+        caller = floor.Caller(url, settle)
+        began = time.perf_counter()
+        for first in range(0, total, 64):
+            items = [(f"inv_{n:026}", f"default/gh/{n % 1000}", body) for n in range(first, min(first + 64, total))]
+            events = [(name, b"", BODY) for name, *_ in items]
+            await store.write((floor.KEEP, events), (floor.INVOKE, [(name, name, key) for name, key, _ in items]))
+            await caller.offer(items)
+        while left:
+            await asyncio.sleep(0.005)
+        took = time.perf_counter() - began
+        await caller.close()
+    return round(total / took)
+
+
 async def deliveries(url: str, *, total: int, seconds: float) -> dict:
     found = {}
     for name in ("backlog", "handed over"):
@@ -267,6 +293,10 @@ async def deliveries(url: str, *, total: int, seconds: float) -> dict:
                 body = b"x" * bench.caller.sent_bytes
         found["bare"] = {"per_s": round(await bare_loop(url, body, seconds=seconds, concurrency=64)), "bytes": len(body)}
         found[name]["ratio"] = round(found[name]["per_s"] / found["bare"]["per_s"], 3)
+    found["floor"] = {
+        "per_s": (least := await floor_deliveries(url, body, total=total)),
+        "ratio": round(least / found["bare"]["per_s"], 3),
+    }
     return found
 
 

@@ -5,6 +5,9 @@
     (c) memory        RSS idle, and after many events
     (d) stages        the cost of one event, stage by stage
 
+(a) and (b) are measured for the floor too (`bench/floor.py`): a program that keeps the same promises and has no feature, so that
+what the machine costs and what Nightbell costs are told apart.
+
 The load tool and the sink are processes of their own; their CPU is reported.  Prints tables; --json FILE keeps the figures.
 """
 
@@ -86,14 +89,50 @@ class Process:
         return out or ""
 
 
-class Nightbell:
-    """The embedded system with its sink."""
+class System:
+    """What carries webhooks to a sink, and the sink; `serve` starts it."""
+
+    server: Process
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port, self.api, self.sink_port = free_port(), free_port(), free_port()
+        self.port, self.sink_port = free_port(), free_port()
         self.times = folder / "sink.bin"
         self.sink = Process("-m", "bench.sink", "--port", str(self.sink_port), "--times", str(self.times)).until_ready()
+        self.serve(folder)
+
+    def serve(self, folder: Path) -> None:
+        raise NotImplementedError
+
+    def arrived(self) -> int:
+        return int(urllib.request.urlopen(f"http://127.0.0.1:{self.sink_port}/", timeout=5).read())
+
+    def until_arrived(self, count: int, within_s: float = 120) -> float:
+        deadline = time.monotonic() + within_s
+        while self.arrived() < count:
+            if time.monotonic() > deadline:
+                raise SystemExit(f"only {self.arrived()} of {count} arrived; see {self.folder}")
+            time.sleep(0.02)
+        return time.monotonic()
+
+    def close(self) -> dict:
+        self.server.stop()
+        return json.loads(self.sink.stop().strip().splitlines()[-1])
+
+
+class Floor(System):
+    """The least that keeps the same promises."""
+
+    def serve(self, folder: Path) -> None:
+        url = f"http://127.0.0.1:{self.sink_port}/"
+        self.server = Process("-m", "bench.floor", "line", str(self.port), str(folder), url).until_ready()
+
+
+class Nightbell(System):
+    """The embedded system."""
+
+    def serve(self, folder: Path) -> None:
+        self.api = free_port()
         config = folder / "nightbell.yaml"
         config.write_text(CONFIG.format(secret=SECRET, port=self.sink_port, agent_secret=AGENT_SECRET))
         env = {k: v for k, v in os.environ.items() if not k.startswith("NIGHTBELL_")} | {
@@ -114,21 +153,6 @@ class Nightbell:
                 time.sleep(0.05)
         raise SystemExit((self.folder / "nightbell.log").read_text()[-3000:])
 
-    def arrived(self) -> int:
-        return int(urllib.request.urlopen(f"http://127.0.0.1:{self.sink_port}/", timeout=5).read())
-
-    def until_arrived(self, count: int, within_s: float = 120) -> float:
-        deadline = time.monotonic() + within_s
-        while self.arrived() < count:
-            if time.monotonic() > deadline:
-                raise SystemExit(f"only {self.arrived()} of {count} arrived; see {self.folder}/nightbell.log")
-            time.sleep(0.02)
-        return time.monotonic()
-
-    def close(self) -> dict:
-        self.server.stop()
-        return json.loads(self.sink.stop().strip().splitlines()[-1])
-
 
 def load(port: int, *args: str) -> dict:
     done = subprocess.run(
@@ -145,10 +169,10 @@ def bare(seconds: float) -> dict:
     return found
 
 
-def ingest_alone(seconds: float) -> dict:
+def ingest_alone(seconds: float, *program: str) -> dict:
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
-        server = Process("-m", "bench.ingest_alone", str(port), folder).until_ready()
+        server = Process("-m", *(program or ("bench.ingest_alone",)), str(port), folder).until_ready()
         found = load(port, "--seconds", str(seconds))
         found["server_cpu_us"] = round(server.cpu_s() / max(found["requests"], 1) * 1e6)
         server.stop()
@@ -163,11 +187,11 @@ def pairs(path: Path) -> dict[int, int]:
     return found
 
 
-def end_to_end(seconds: float, *, keys: int = 1000, rate: float = 0) -> dict:
+def end_to_end(seconds: float, *, keys: int = 1000, rate: float = 0, kind: type[System] = Nightbell) -> dict:
     """One fresh installation; events/s until the last arrival, and the latency of each ring."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        system = Nightbell(folder)
+        system = kind(folder)
         sent_file = folder / "sent.bin"
         load(system.port, "--count", "200", "--seconds", "5", "--first-ring", "900000000", "--keys", str(keys))  # warm up
         system.until_arrived(200)
@@ -227,11 +251,15 @@ def measures(args: argparse.Namespace) -> dict[str, Callable[[], dict]]:
     found: dict[str, Callable[[], dict]] = {}
     if "a" in args.only:
         found["ingest"] = lambda: ingest_alone(args.seconds)
+        found["floor_ingest"] = lambda: ingest_alone(args.seconds, "bench.floor", "ingest")
     if "b" in args.only:
         found["keys_1000"] = lambda: end_to_end(args.seconds)
         found["hot_key"] = lambda: end_to_end(min(args.seconds, 2), keys=1)
         found["open_200"] = lambda: end_to_end(args.seconds, rate=200)
         found["open_100"] = lambda: end_to_end(args.seconds, rate=100)
+        found["floor_keys_1000"] = lambda: end_to_end(args.seconds, kind=Floor)
+        found["floor_open_200"] = lambda: end_to_end(args.seconds, rate=200, kind=Floor)
+        found["floor_open_100"] = lambda: end_to_end(args.seconds, rate=100, kind=Floor)
     return found
 
 

@@ -97,8 +97,8 @@ class Engine(Protocol):
         """
         ...
 
-    async def read(self, script: Callable[[], Script[T]]) -> T:
-        """Run a script that changes nothing, on one snapshot."""
+    async def read(self, script: Callable[[], Script[T]], *, needs_snapshot: bool = True) -> T:
+        """Run a script that changes nothing, on one snapshot; where it needs none, each of its steps may see newer things."""
         ...
 
     def listen(self, channel: str, wake: Callable[[str], None]) -> Callable[[], None]:

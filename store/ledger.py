@@ -65,12 +65,12 @@ class Ledger:
 
         An attempt left open by a crash is closed as `unknown` once its deadline has passed; before, its lane is not given.
         """
-        heads = await self._engine.read(lambda: due_heads(agents, now_ms, limit, skip))
+        heads = await self._engine.read(lambda: due_heads(agents, now_ms, limit, skip), needs_snapshot=False)
         left_open = [seq for head, seq in heads if head.state is State.RUNNING]
         if left_open:
             await self._engine.write(lambda: closed_stale(left_open, now_ms))
             lanes = [head.invocation.lane for head, _ in heads]
-            heads = await self._engine.read(lambda: heads_of(lanes))
+            heads = await self._engine.read(lambda: heads_of(lanes), needs_snapshot=False)
         # Between two reads a lane may have gone to another agent: its next one is not for those who asked.
         mine = set(agents)
         return [
@@ -81,7 +81,7 @@ class Ledger:
 
     async def next_in_lane(self, lane: str) -> Head | None:
         """The lane's head, whenever it is due; None where the lane is empty."""
-        heads = await self._engine.read(lambda: heads_of([lane]))
+        heads = await self._engine.read(lambda: heads_of([lane]), needs_snapshot=False)
         return heads[0][0] if heads else None
 
     async def next_due_ms(

@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 import asyncpg
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from schemas.errors import BadSetting, Saturated, StoreUnavailable
-from store.engine import Notify, OneStep, Script
+from store.engine import OneStep, Script
 from store.listeners import Listeners
-from store.postgres_driver import CONNECT_S, FOREIGN, is_lost, may_run_again, run, translated
+from store.postgres_driver import CHANNEL, CONNECT_S, FOREIGN, is_lost, may_run_again, run, translated
 from store.prepared import POSTGRES
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ STATEMENT_S = 30.0
 LOOK_S = 2.0
 _FIRST_PAUSE_S = 0.01
 KEEPALIVE_S = 5.0  # how long a listener's connection may be dead before that is noticed
-_CHANNEL = "nightbell"
 _SETTINGS = {
     "application_name": "nightbell",
     "statement_timeout": "30s",
@@ -41,6 +40,10 @@ _SETTINGS = {
     "enable_seqscan": "off",
     "synchronous_commit": "on",
 }
+
+
+_WRITING: dict[str, Any] = {}
+_SNAPSHOT: dict[str, Any] = {"isolation": "repeatable_read", "readonly": True}
 
 
 class _MaybeCommitted(StoreUnavailable):
@@ -99,11 +102,11 @@ class PostgresEngine:
     async def write(self, script: Callable[[], Script[T]], *, is_patient: bool = False) -> T:
         """Run a script in a transaction of its own, again after a deadlock; durable when this returns."""
         del is_patient  # nobody waits for another here
-        return await self._tried(script, readonly=False)
+        return await self._tried(script, _WRITING)
 
-    async def read(self, script: Callable[[], Script[T]]) -> T:
-        """Run a script on one snapshot."""
-        return await self._tried(script, readonly=True)
+    async def read(self, script: Callable[[], Script[T]], *, needs_snapshot: bool = True) -> T:
+        """Run a script on one snapshot; without, and where it has a single step, no transaction is opened for it."""
+        return await self._tried(script, _SNAPSHOT if needs_snapshot and not isinstance(script, OneStep) else None)
 
     def listen(self, channel: str, wake: Callable[[str], None]) -> Callable[[], None]:
         """Call `wake` after each commit, of any process, that notifies `channel`."""
@@ -135,7 +138,7 @@ class PostgresEngine:
             except FOREIGN:
                 pool.terminate()
 
-    async def _tried(self, script: Callable[[], Script[T]], *, readonly: bool) -> T:
+    async def _tried(self, script: Callable[[], Script[T]], kind: dict[str, Any] | None) -> T:
         if not self._is_open:
             raise StoreUnavailable("the store is closed")
         if self._busy >= self._max_waiting:
@@ -143,7 +146,7 @@ class PostgresEngine:
         self._busy += 1
         try:
             try:
-                return await self._once(script, readonly=readonly)  # the common case, without tenacity's machinery
+                return await self._once(script, kind)  # the common case, without tenacity's machinery
             except FOREIGN as exc:
                 if not _is_worth_another(exc):
                     raise
@@ -155,33 +158,31 @@ class PostgresEngine:
                 reraise=True,
             ):
                 with attempt:
-                    return await self._once(script, readonly=readonly)
+                    return await self._once(script, kind)
         except FOREIGN as exc:
             raise translated(exc) from exc
         finally:
             self._busy -= 1
         raise AssertionError("tenacity either returns or raises")
 
-    async def _once(self, script: Callable[[], Script[T]], *, readonly: bool) -> T:
+    async def _once(self, script: Callable[[], Script[T]], kind: dict[str, Any] | None) -> T:
+        """Run it in a transaction of that kind, or in none."""
         if self._pool is None:
             raise StoreUnavailable("the store is closed")
-        notes: list[Notify] = []
         async with self._pool.acquire(timeout=ACQUIRE_S) as connection:
-            if readonly and isinstance(script, OneStep):
-                return await run(connection, script, notes)
-            transaction = connection.transaction(isolation="repeatable_read" if readonly else None, readonly=readonly)
+            if kind is None:
+                return (await run(connection, script))[0]
+            transaction = connection.transaction(**kind)
             await transaction.start()
             try:
-                result = await run(connection, script, notes)
-                for note in dict.fromkeys(notes):
-                    await connection.execute("SELECT pg_notify($1, $2)", _CHANNEL, f"{self._id}:{note.channel}:{note.payload}")
+                result, notes = await run(connection, script, sender=self._id)
             except BaseException:
                 # The connection may be what failed; the pool then throws it away.
                 with suppress(*FOREIGN):
                     await transaction.rollback()
                 raise
             await _commit(transaction)
-        for note in dict.fromkeys(notes):
+        for note in notes:
             self._listeners.wake(note.channel, note.payload)
         return result
 
@@ -193,7 +194,7 @@ class PostgresEngine:
             try:
                 connection = await asyncpg.connect(self._dsn, timeout=CONNECT_S, command_timeout=LOOK_S)
                 try:
-                    await connection.add_listener(_CHANNEL, self._hear)
+                    await connection.add_listener(CHANNEL, self._hear)
                     self._listeners.wake_all()
                     while True:
                         await asyncio.sleep(KEEPALIVE_S)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import asyncpg
 
@@ -73,21 +75,81 @@ FOREIGN = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClient
 """All that asyncpg raises for reasons of its own; `TimeoutError` is an `OSError`."""
 
 
-async def run(connection: Connection, script: Callable[[], Script[T]], notes: list[Notify]) -> T:
-    """Run a script's steps on a connection that has a transaction open; what it notifies is added to `notes`."""
+CHANNEL = "nightbell"
+_NUMBERED = re.compile(r"\$(\d+)")
+
+
+async def run(connection: Connection, script: Callable[[], Script[T]], *, sender: str = "") -> tuple[T, list[Notify]]:
+    """Run a script's steps on a connection; gives its result, and what it notified, each once.
+
+    Each statement is a round trip, so inserts whose answer nobody waits for go along with the next insert, or with the notices
+    at the end: as one statement, whose parts see nothing of each other.
+    """
     steps = script()
     answer: Any = None
+    inserts = _Inserts(connection)
+    notes: dict[Notify, None] = {}
     try:
         while True:
             step = steps.send(answer)
-            if step.__class__ is Notify:
-                notes.append(step)
-                answer = None
+            answer = None
+            if isinstance(step, Notify):
+                notes[step] = None
+            elif isinstance(step, Put | AddNew):
+                answer = await inserts.take(step)
             else:
+                await inserts.end()
                 answer = await _STEPS[step.__class__](connection, step)
     except StopIteration as done:
-        result: T = done.value
-        return result
+        await inserts.end(notices=[f"{sender}:{note.channel}:{note.payload}" for note in notes])
+        return done.value, list(notes)
+
+
+class _Inserts:
+    """The inserts that wait for the next statement of their kind."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._aside: list[Put] = []
+
+    async def take(self, step: Put | AddNew) -> Sequence[Any] | None:
+        """Let a `Put` wait; run an `AddNew` with what waits, and give its rows."""
+        is_asked = isinstance(step, AddNew)
+        if not step.rows:
+            return [] if is_asked else None
+        if any(step.bulk.table is put.bulk.table for put in self._aside):  # one statement may not touch a row twice
+            await self.end()
+        if isinstance(step, Put):
+            self._aside.append(step)
+            return None
+        return await self.end(step)
+
+    async def end(self, last: AddNew | None = None, *, notices: Sequence[str] = ()) -> Sequence[Any]:
+        """Run what waits, with `last` behind it, or with these notices to all who listen; the rows of `last`."""
+        wanted: list[Put | AddNew] = [*self._aside, last] if last else [*self._aside]
+        if not wanted and not notices:
+            return []
+        texts = [each.bulk.text(POSTGRES) for each in wanted]
+        params: list[Any] = [column for each in wanted for column in _columns(each.rows)]
+        if notices:
+            calls = [f"pg_notify(${number}, ${number + 1})" for number in range(1, 2 * len(notices), 2)]
+            texts.append(f"SELECT {', '.join(calls)}")
+            params += [word for notice in notices for word in (CHANNEL, notice)]
+        self._aside = []
+        rows: Sequence[Any] = await _STEPS[_Joined](self._connection, _Joined(_joined(*texts), params))
+        return rows
+
+
+class _Joined(NamedTuple):
+    """Inserts and notices of our own as one statement."""
+
+    text: str
+    params: list[Any]
+
+
+async def _join(connection: Connection, step: _Joined) -> Sequence[Any]:
+    rows: list[Any] = await connection.fetch(step.text, *step.params)
+    return rows
 
 
 async def _call(connection: Connection, step: Call) -> Sequence[Any]:
@@ -108,26 +170,26 @@ async def _each(connection: Connection, step: Each) -> None:
         await connection.executemany(text, [arrange(params) for params in step.params] if arrange else step.params)
 
 
-async def _put(connection: Connection, step: Put) -> None:
-    if step.rows:
-        await connection.fetch(step.bulk.text(POSTGRES), *_columns(step.rows))
-
-
-async def _add_new(connection: Connection, step: AddNew) -> Sequence[Any]:
-    if not step.rows:
-        return []
-    rows: list[Any] = await connection.fetch(step.bulk.text(POSTGRES), *_columns(step.rows))
-    return rows
+@lru_cache(maxsize=256)
+def _joined(*texts: str) -> str:
+    """One statement that does what these do, the last one's rows its own; its parameters are theirs, one after the other."""
+    if len(texts) == 1:
+        return texts[0]
+    at = 0
+    moved: list[str] = []
+    for text in texts:
+        moved.append(_NUMBERED.sub(lambda found, at=at: f"${int(found[1]) + at}", text))  # type: ignore[misc]
+        at += max(map(int, _NUMBERED.findall(text)))
+    return f"WITH {', '.join(f'put{n} AS ({text})' for n, text in enumerate(moved[:-1]))} {moved[-1]}"
 
 
 def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)]
 
 
-_STEPS: dict[type[Step], Callable[[Connection, Any], Awaitable[Any]]] = {
+_STEPS: dict[type[Step | _Joined], Callable[[Connection, Any], Awaitable[Any]]] = {
     Call: _call,
     Change: _change,
     Each: _each,
-    Put: _put,
-    AddNew: _add_new,
+    _Joined: _join,
 }

@@ -132,10 +132,10 @@ class Bulk:
     where the keys of a table that lies by day are others.
     """
 
-    __slots__ = ("_columns", "_forms", "_table", "_then", "width")
+    __slots__ = ("_columns", "_forms", "_then", "table", "width")
 
     def __init__(self, table: Table, *columns: str, then: str = "", on_postgres: str = "") -> None:
-        self._table = table
+        self.table = table
         self._columns = columns
         self._then = {SQLITE: then, POSTGRES: on_postgres or then}
         self._forms: dict[tuple[str, int], str] = {}
@@ -155,7 +155,7 @@ class Bulk:
             row = f"({', '.join('?' * self.width)})"
             values = f"VALUES {', '.join([row] * rows)}"
         else:
-            kinds = [self._table.c[name].type.compile(_DIALECTS[dialect]) for name in self._columns]
+            kinds = [self.table.c[name].type.compile(_DIALECTS[dialect]) for name in self._columns]
             arrays = ", ".join(f"${n}::{kind}[]" for n, kind in enumerate(kinds, 1))
             values = f"SELECT * FROM unnest({arrays})"  # noqa: S608 - names of our own, as below
-        return f"INSERT INTO {quote(self._table.name)} ({names}) {values} {self._then[dialect]}".rstrip()
+        return f"INSERT INTO {quote(self.table.name)} ({names}) {values} {self._then[dialect]}".rstrip()

@@ -113,8 +113,9 @@ class SqliteEngine:
         self._line.put(Ask(script, future, is_patient))
         return await future
 
-    async def read(self, script: Callable[[], Script[T]]) -> T:
+    async def read(self, script: Callable[[], Script[T]], *, needs_snapshot: bool = True) -> T:
         """Run a script on one snapshot, in a reader's thread."""
+        del needs_snapshot  # it is one in any case
         if self._readers is None:
             raise StoreUnavailable("the store is closed")
         if self._reading >= MAX_READS:

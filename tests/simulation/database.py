@@ -177,6 +177,7 @@ class Database:
         """At once."""
         return self.commit(script)
 
-    async def read(self, script: Callable[[], Script[T]]) -> T:
+    async def read(self, script: Callable[[], Script[T]], *, needs_snapshot: bool = True) -> T:
         """At once."""
+        del needs_snapshot  # it is one in any case
         return self.look(script)

@@ -83,8 +83,9 @@ class EngineLine:
             raise StoreUnavailable("the connection was lost while it was being committed")
         return result
 
-    async def read(self, script: Callable[[], Script[T]]) -> T:
+    async def read(self, script: Callable[[], Script[T]], *, needs_snapshot: bool = True) -> T:
         """As the contract says."""
+        del needs_snapshot  # it is one in any case
         await self._line.step("read")
         self._reach()
         return self._database.look(script)

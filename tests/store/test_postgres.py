@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Iterator
+from itertools import count
 from uuid import uuid4
 
 import asyncpg
@@ -10,16 +11,17 @@ import pytest
 from sqlalchemy import bindparam, insert, select, text, update
 
 from schemas.errors import BadSetting, Conflict, DamagedRecord, FencedOut, NightbellError, Saturated, StoreUnavailable
+from store import postgres_driver
 from store.admission import Admission
 from store.connect import Store, connect
-from store.engine import Call, Change, Notify, Script, change, fetch
+from store.engine import AddNew, Call, Change, Notify, Put, Script, change, fetch
 from store.ledger import Ledger
 from store.postgres import PostgresEngine
 from store.postgres_driver import translated
-from store.prepared import Prepared
+from store.prepared import Bulk, Prepared
 from store.schema import migrate, newest, schema_version
 from store.shards import WORK
-from store.tables import meta
+from store.tables import meta, versions
 from tests.servers.postgres import PostgresServer, fresh_database, running_postgres
 from tests.store.plans import LOG, NOW, PLACE, a_plan, a_settlement, an_opening
 
@@ -27,6 +29,8 @@ pytestmark = pytest.mark.postgres
 
 _GET = Prepared(select(meta.c.value).where(meta.c.key == bindparam("key_")), "key_")
 _ADD = Prepared(insert(meta).values(key=bindparam("key_"), value=bindparam("value_")), "key_", "value_")
+_PUT = Bulk(meta, "key", "value")
+_NEW = Bulk(meta, "key", "value", then="ON CONFLICT DO NOTHING RETURNING key")
 _COUNT = Prepared(update(meta).where(meta.c.key == bindparam("key_")).values(value=meta.c.value + "x"), "key_")
 
 
@@ -87,6 +91,52 @@ async def test_another_process_is_woken(pair: tuple[Store, Store]) -> None:
 
     assert heard == "3,5"
     assert set(mine) <= {"3,5", ""}
+
+
+async def test_notices_of_several_channels_go_out_beside_what_is_put(pair: tuple[Store, Store]) -> None:
+    """A part of a statement that only reads is not run where nothing asks for it: each notice must be asked for."""
+    heard: dict[str, asyncio.Event] = {"one": asyncio.Event(), "two": asyncio.Event()}
+    for channel, event in heard.items():
+        pair[1].engine.listen(channel, lambda payload, event=event: event.set() if payload == "x" else None)
+    numbers = count()
+
+    def script() -> Script[None]:
+        yield Put(_PUT, [(f"n{next(numbers)}", "")])
+        yield Notify("one", "x")
+        yield Notify("two", "x")
+
+    async with asyncio.timeout(10):
+        while not all(event.is_set() for event in heard.values()):  # the listener's connection may still be on its way
+            await pair[0].engine.write(script)
+            await asyncio.sleep(0.2)
+
+
+async def test_puts_go_along_with_what_comes_next(pair: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch) -> None:
+    texts: list[str] = []
+    join = postgres_driver._STEPS[postgres_driver._Joined]
+
+    async def counted(connection, step):
+        texts.append(step.text)
+        return await join(connection, step)
+
+    monkeypatch.setitem(postgres_driver._STEPS, postgres_driver._Joined, counted)
+    other = Bulk(versions, "name", "number")
+
+    def script() -> Script[list[object]]:
+        yield Put(_PUT, [("a", "1")])
+        yield Put(other, [("r", 1)])
+        yield Put(_PUT, [("b", "2")])  # the same table again: a statement may not touch it twice
+        new = yield AddNew(_NEW, [("a", "9"), ("c", "3")])
+        yield Put(_PUT, [("d", "4")])
+        seen = yield Call(_GET, ("d",))
+        yield Put(_PUT, [("e", "5")])
+        return [[row[0] for row in new], [row[0] for row in seen]]
+
+    found = await pair[0].engine.write(script)
+
+    assert found == [["c"], ["4"]]
+    assert [text.count("INSERT INTO") for text in texts] == [2, 1, 1, 1, 1]
+    assert [(await fetch(pair[0].engine, _GET, key))[0][0] for key in "abcde"] == ["1", "2", "3", "4", "5"]
 
 
 async def test_of_two_routers_one_admits(pair: tuple[Store, Store]) -> None:
