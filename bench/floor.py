@@ -1,9 +1,9 @@
-"""The floor: the least that a program must do to keep Nightbell's promises, and no feature at all.
+"""The floor: the durable steps that Nightbell's promises rest on, and nothing more.
 
-A signature over the body, the record durable before the 2xx, the event and the invocation kept, a row before the call, a signed call,
-one at a time for each key, a row after it; the same interpreter, the same libraries, the same disk.  No schema, no retry, no lease, no
-redelivery, nothing read back: none of it would survive an accident.  What Nightbell costs above the floor is what its features cost; what the
-floor costs above a bare handler is what these promises cost on this machine.
+A signature over the body, the record durable before the 2xx, the event and the invocation kept in a row before the call, a signed call,
+one at a time for each key, a row after it; the same interpreter, the same libraries, the same disk.  No rules, no views, no retry, no lease,
+nothing read back after an accident.  What Nightbell costs above the floor is what its features cost; what the floor costs above a bare
+handler is what durability costs on this machine.
 
     python -m bench.floor ingest PORT FOLDER             durable on SQLite, nothing behind it
     python -m bench.floor line PORT FOLDER SINK_URL      the whole line in one process on SQLite

@@ -1,5 +1,6 @@
 """The load tool, a process of its own: a closed loop over N connections, or an open loop at a fixed rate.
 
+With --sink PORT --ahead N a closed loop keeps pace with what the sink (`bench/sink.py`) says has arrived: at most N are under way.
 Prints one JSON line: requests, statuses, seconds, latencies in ms, its own CPU seconds; with --times FILE the instant
 (CLOCK_MONOTONIC, ns) at which each ring was sent.
 """
@@ -64,6 +65,8 @@ class Load:
         self.next_ring = args.first_ring
         self.free: deque[Connection] = deque()
         self.waiting: deque[tuple[int, int]] = deque()
+        self.arrived = 0  # at the sink
+        self.watching: asyncio.Task[None] | None = None
         self.open = 0
         self.done = asyncio.get_running_loop().create_future()
         self.started = 0.0
@@ -79,9 +82,18 @@ class Load:
                 self._post(connection, *self.waiting.popleft())
             else:
                 self.free.append(connection)
-        elif not self._finished():
-            self._post(connection, self._ring(), now)
+        else:
+            self.free.append(connection)
+            self._go_on()
         self._maybe_done()
+
+    def _go_on(self) -> None:
+        """In the closed loop: whoever is free asks again, as far as the sink keeps pace."""
+        while self.free and not self._finished() and self._is_near():
+            self._post(self.free.popleft(), self._ring(), time.monotonic_ns())
+
+    def _is_near(self) -> bool:
+        return not self.args.ahead or self.next_ring - self.args.first_ring - self.arrived < self.args.ahead
 
     def _finished(self) -> bool:
         over = time.monotonic() - self.started >= self.args.seconds
@@ -119,8 +131,9 @@ class Load:
             self.stopping = True
             self._maybe_done()
         else:
-            for connection in connections:
-                self._post(connection, self._ring(), time.monotonic_ns())
+            self.free.extend(connections)
+            self.watching = asyncio.create_task(self._watch_sink()) if self.args.ahead else None
+            self._go_on()
         await asyncio.wait_for(self.done, self.args.seconds + 60)
         elapsed = time.monotonic() - self.started
         used = resource.getrusage(resource.RUSAGE_SELF)
@@ -128,6 +141,20 @@ class Load:
         for connection in connections:
             connection.transport.close()
         return self._report(elapsed, used.ru_utime + used.ru_stime - cpu.ru_utime - cpu.ru_stime)
+
+    async def _watch_sink(self) -> None:
+        reader, writer = await asyncio.open_connection(self.args.host, self.args.sink)
+        before = None
+        while not self.done.done():
+            writer.write(b"GET / HTTP/1.1\r\n\r\n")
+            head = await reader.readuntil(b"\r\n\r\n")
+            count = int(await reader.readexactly(int(head.rpartition(b":")[2])))
+            before = count if before is None else before
+            self.arrived = count - before
+            self._go_on()
+            self._maybe_done()
+            await asyncio.sleep(0.005)
+        writer.close()
 
     async def _open_loop(self) -> None:
         """Send at the scheduled instants, whatever the answers do; latency counts from the schedule."""
@@ -166,6 +193,8 @@ async def main() -> None:
     parser.add_argument("--rate", type=float, default=0)
     parser.add_argument("--keys", type=int, default=1000)
     parser.add_argument("--first-ring", type=int, default=0)
+    parser.add_argument("--sink", type=int, default=0)
+    parser.add_argument("--ahead", type=int, default=0)
     parser.add_argument("--times", default="")
     args = parser.parse_args()
     load = Load(args)

@@ -1,7 +1,7 @@
 """`make bench`: the figures of the embedded default as ratios to a bare handler, medians of rounds, all in one run.
 
     (a) ingest        requests/s, durable before the 2xx, against a bare aiohttp handler that only reads the body
-    (b) end to end    webhook to the agent's receipt: 1,000 keys, one hot key, open loop at 200/s, CPU at 100/s
+    (b) end to end    webhook to the agent's receipt: 1,000 keys at the pace of the deliveries, a flood, one hot key, 200/s, CPU at 100/s
     (c) memory        RSS idle, and after many events
     (d) stages        the cost of one event, stage by stage
 
@@ -48,6 +48,7 @@ subscriptions:
     pattern: {{type: [github.pull_request.opened]}}
     context: {{view: "{{title: data.pull_request.title, author: actor, number: data.number, ring: data.ring}}"}}
 """
+AHEAD = 512  # events under way at most, where what is accepted and what is delivered are to keep pace
 console = Console()
 
 
@@ -187,8 +188,11 @@ def pairs(path: Path) -> dict[int, int]:
     return found
 
 
-def end_to_end(seconds: float, *, keys: int = 1000, rate: float = 0, kind: type[System] = Nightbell) -> dict:
-    """One fresh installation; events/s until the last arrival, and the latency of each ring."""
+def end_to_end(seconds: float, *, keys: int = 1000, rate: float = 0, ahead: int = 0, kind: type[System] = Nightbell) -> dict:
+    """One fresh installation; events/s until the last arrival, and the latency of each ring.
+
+    `ahead`: no more than so many are under way, so that what is accepted and what is delivered keep pace.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         system = kind(folder)
@@ -198,7 +202,8 @@ def end_to_end(seconds: float, *, keys: int = 1000, rate: float = 0, kind: type[
         idle_mb, cpu, sink_cpu = system.server.rss_mb(), system.server.cpu_s(), system.sink.cpu_s()
         started = time.monotonic()
         args = ["--seconds", str(seconds), "--keys", str(keys), "--times", str(sent_file)]
-        found = load(system.port, *args, *(["--rate", str(rate)] if rate else []))
+        pace = ["--sink", str(system.sink_port), "--ahead", str(ahead)] if ahead else []
+        found = load(system.port, *args, *pace, *(["--rate", str(rate)] if rate else []))
         accepted = found["statuses"].get("202", 0)
         ended = system.until_arrived(200 + accepted)
         result = {
@@ -253,11 +258,12 @@ def measures(args: argparse.Namespace) -> dict[str, Callable[[], dict]]:
         found["ingest"] = lambda: ingest_alone(args.seconds)
         found["floor_ingest"] = lambda: ingest_alone(args.seconds, "bench.floor", "ingest")
     if "b" in args.only:
-        found["keys_1000"] = lambda: end_to_end(args.seconds)
+        found["keys_1000"] = lambda: end_to_end(args.seconds, ahead=AHEAD)
+        found["flood"] = lambda: end_to_end(args.seconds)
         found["hot_key"] = lambda: end_to_end(min(args.seconds, 2), keys=1)
         found["open_200"] = lambda: end_to_end(args.seconds, rate=200)
         found["open_100"] = lambda: end_to_end(args.seconds, rate=100)
-        found["floor_keys_1000"] = lambda: end_to_end(args.seconds, kind=Floor)
+        found["floor_keys_1000"] = lambda: end_to_end(args.seconds, ahead=AHEAD, kind=Floor)
         found["floor_open_200"] = lambda: end_to_end(args.seconds, rate=200, kind=Floor)
         found["floor_open_100"] = lambda: end_to_end(args.seconds, rate=100, kind=Floor)
     return found

@@ -36,7 +36,7 @@ class Gathering(Generic[Item, Result]):
     async def add(self, item: Item) -> Result:
         """The result of `item`, once its batch is done.  Raises `Saturated` where too many wait, and what `run` raised."""
         if len(self._queue) >= self._max_waiting:
-            raise Saturated("too many writes of one kind wait for the store")
+            raise Saturated("too much of one kind waits for the store")
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._queue.append((item, future))
         if self._task is None:

@@ -23,16 +23,18 @@ from store.standings import held_agents, standing_kept
 from store.tables import NEVER_MS
 
 _SLICE = 500
+_NEXTS = 32  # heads with their bodies in one read
 Asked: TypeAlias = tuple[str, str] | tuple[str, str, int]  # team and agent; with a shard, that part of an agent alone
 
 
 class Ledger:
-    """The truth about work.  Openings and settlements of many callers share transactions: N at once cost about one commit."""
+    """The truth about work.  Openings, settlements and looks at what is next share transactions: N at once cost about one."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._openings: Gathering[Opening, bool] = Gathering(self._open_all)
         self._moves: Gathering[Move, bool] = Gathering(self._move_all)
+        self._nexts: Gathering[str, Head | None] = Gathering(self._next_of_all, max_items=_NEXTS)
 
     # --- shards ---
 
@@ -81,8 +83,7 @@ class Ledger:
 
     async def next_in_lane(self, lane: str) -> Head | None:
         """The lane's head, whenever it is due; None where the lane is empty."""
-        heads = await self._engine.read(lambda: heads_of([lane]), needs_snapshot=False)
-        return heads[0][0] if heads else None
+        return await self._nexts.add(lane)
 
     async def next_due_ms(
         self, shards: Sequence[int], *, after_ms: int = 0, parts: Sequence[tuple[str, str, int]] = ()
@@ -170,6 +171,12 @@ class Ledger:
             if count < _SLICE:
                 break
         return total
+
+    async def _next_of_all(self, lanes: Sequence[str]) -> list[Head | None]:
+        found = {
+            head.invocation.lane: head for head, _ in await self._engine.read(lambda: heads_of(lanes), needs_snapshot=False)
+        }
+        return [found.get(lane) for lane in lanes]
 
     async def _open_all(self, openings: Sequence[Opening]) -> list[bool]:
         return await self._engine.write(lambda: opened(openings))

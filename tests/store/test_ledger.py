@@ -340,6 +340,26 @@ async def test_the_head_of_a_lane_is_known_whenever_it_is_due(desk: Desk) -> Non
     assert await desk.ledger.next_in_lane(first.lane) is None
 
 
+async def test_those_who_ask_for_the_next_of_their_lanes_at_once_share_one_look(desk: Desk, monkeypatch) -> None:
+    invocations = [(await desk.admit(f"e{number}", key=f"k{number}"))[0] for number in range(5)]
+    looks: list[object] = []
+    read = desk.engine.read
+
+    async def counted(script, **words):
+        looks.append(script)
+        return await read(script, **words)
+
+    monkeypatch.setattr(desk.engine, "read", counted)
+    lanes = [each.lane for each in invocations]
+
+    found = await asyncio.gather(*(desk.ledger.next_in_lane(lane) for lane in [*reversed(lanes), "gone", lanes[0]]))
+
+    assert [head.invocation.id if head else None for head in found] == [
+        *(each.id for each in reversed(invocations)), None, invocations[0].id
+    ]  # fmt: skip
+    assert len(looks) == 1
+
+
 async def test_a_redrive_keeps_the_id_and_begins_a_new_budget(desk: Desk) -> None:
     (one,) = await desk.admit("a")
     await desk.run(one, State.BURIED, outcome="rejected", reason="400")
