@@ -36,8 +36,8 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
-test: setup  ## unit, contract, flow and architecture tests on memory, SQLite, PostgreSQL and Kafka; a short fault run
-	$(BIN)/python -m pytest -m "not slow"
+test: setup  ## unit, contract, flow and architecture tests on memory, SQLite, PostgreSQL and Kafka; beside them a short fault run
+	$(BIN)/python -m tests
 
 test-all: setup  ## everything, the long fault runs included
 	$(BIN)/python -m pytest
