@@ -36,7 +36,7 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
-test: setup  ## unit, contract, flow and architecture tests on memory, SQLite, PostgreSQL and Kafka; beside them a short fault run
+test: setup  ## unit, contract, flow and architecture tests on memory, SQLite, PostgreSQL and Kafka; whole systems and a short fault run beside the rest
 	$(BIN)/python -m tests
 
 test-all: setup  ## everything, the long fault runs included

@@ -1,7 +1,8 @@
 """`python -m tests`: all that must hold before a change lands, in two runs side by side.
 
-The fault runs mostly wait: for leases to end, for servers to come back.  All the rest computes.  Each of the two starts the servers
-that it needs; the fault runs' report is printed whole behind the other's.
+Whole systems as processes, killed and well, mostly wait: for servers to start and to come back, for leases to end.  All the rest
+computes, and takes about as long.  Each of the two starts the servers that it needs; the report of the systems is printed whole
+behind the other one.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 
-FAULTS = "tests/chaos"
+SYSTEMS = ["tests/chaos", "tests/flow"]
 PYTEST = [sys.executable, "-m", "pytest", "-m", "not slow"]
 
 
@@ -19,13 +20,14 @@ def main() -> int:
     """The worse of the two exit codes."""
     env = os.environ | {"PYTHONUNBUFFERED": "1"}
     with tempfile.TemporaryFile() as report:
-        faults = subprocess.Popen([*PYTEST, "-p", "no:cacheprovider", FAULTS], stdout=report, stderr=subprocess.STDOUT, env=env)
+        beside = [*PYTEST, "-p", "no:cacheprovider", *SYSTEMS]
+        systems = subprocess.Popen(beside, stdout=report, stderr=subprocess.STDOUT, env=env)
         try:
-            rest = subprocess.run([*PYTEST, f"--ignore={FAULTS}"], check=False, env=env).returncode
-            print(f"--- {FAULTS}, which ran beside this:", flush=True)
-            worse = max(rest, faults.wait(), key=abs)
+            rest = subprocess.run([*PYTEST, *(f"--ignore={folder}" for folder in SYSTEMS)], check=False, env=env).returncode
+            print(f"--- {' and '.join(SYSTEMS)}, which run beside this:", flush=True)
+            worse = max(rest, systems.wait(), key=abs)
         finally:
-            faults.terminate()
+            systems.terminate()
             report.seek(0)
             sys.stdout.buffer.write(report.read())
             sys.stdout.flush()
