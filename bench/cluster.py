@@ -26,7 +26,7 @@ import urllib.request
 from pathlib import Path
 from typing import Self
 
-from bench.run import AGENT_SECRET, ROOT, Process, bare, console, load, medians, pairs, show
+from bench.run import AGENT_SECRET, ROOT, Process, Sink, bare, console, load, medians, pairs, show
 from bench.shape import SECRET
 from tests.chaos.system import free_port
 from tests.servers.kafka import Cluster as Kafka
@@ -60,8 +60,7 @@ class Installation:
 
     def __init__(self, folder: Path, kafka: Kafka, postgres: PostgresServer) -> None:
         self.folder, self.kafka = folder, kafka
-        self.port, self.sink_port = free_port(), free_port()
-        self.times = folder / "sink.bin"
+        self.port = free_port()
         self.members: dict[str, Process] = {}
         self.ports: dict[str, int] = {}
         name = self.name = f"bench_{secrets.token_hex(4)}"
@@ -72,7 +71,7 @@ class Installation:
             "NIGHTBELL_TOPIC_PREFIX": name,
             "NIGHTBELL_LOG_FORMAT": "json",
         }
-        self.sink = Process("-m", "bench.sink", "--port", str(self.sink_port), "--times", str(self.times)).until_ready()
+        self.sink = Sink(folder)
 
     def __enter__(self) -> Self:
         return self
@@ -80,8 +79,7 @@ class Installation:
     def __exit__(self, *_: object) -> None:
         for member in self.members.values():
             member.stop()
-        if self.sink.popen.poll() is None:
-            self.sink.stop()
+        self.sink.stop()
 
     def start(self, *roles: str) -> Self:
         """Migrate, apply the configuration, and start these roles (a name for each process: `dispatcher`, `dispatcher-2`)."""
@@ -90,7 +88,7 @@ class Installation:
         self.serve("api")
         self.until_ready()
         path = self.folder / "nightbell.yaml"
-        path.write_text(config(self.sink_port))
+        path.write_text(config(self.sink.port))
         api = {"NIGHTBELL_API_URL": f"http://127.0.0.1:{self.ports['api']}", "NIGHTBELL_API_KEY": key}
         self.command("apply", "-f", str(path), **api)
         for role in roles:
@@ -98,16 +96,15 @@ class Installation:
         self.until_ready()
         return self
 
-    def start_floor(self, *, with_rest: bool) -> Self:
-        """The least that keeps the same promises, in place of the roles."""
+    def start_floor(self, *, with_rest: bool) -> None:
+        """The floor, in place of the roles."""
         bootstrap = self.kafka.url.removeprefix("kafka://")
         self.members["ingest"] = Process(
             "-m", "bench.floor", "kafka-ingest", str(self.port), bootstrap, self.name
         ).until_ready()
         if with_rest:
-            words = (bootstrap, self.name, self.env["NIGHTBELL_STORE_URL"], f"http://127.0.0.1:{self.sink_port}/")
+            words = (bootstrap, self.name, self.env["NIGHTBELL_STORE_URL"], self.sink.url)
             self.members["rest"] = Process("-m", "bench.floor", "kafka-rest", *words).until_ready()
-        return self
 
     def command(self, *words: str, **more: str) -> str:
         env = self.env | {"NIGHTBELL_DATA_DIR": str(self.folder / "operator")} | more
@@ -141,16 +138,8 @@ class Installation:
         lines = [line for line in text.splitlines() if line.startswith((f"{metric} ", f"{metric}{{"))]
         return sum(float(line.rpartition(" ")[2]) for line in lines)
 
-    def arrived(self) -> int:
-        return int(urllib.request.urlopen(f"http://127.0.0.1:{self.sink_port}/", timeout=5).read())
-
-    def until_arrived(self, count: int, within_s: float = 180) -> float:
-        deadline = time.monotonic() + within_s
-        while self.arrived() < count:
-            if time.monotonic() > deadline:
-                raise SystemExit(f"only {self.arrived()} of {count} arrived: {self.tails()}")
-            time.sleep(0.02)
-        return time.monotonic()
+    def until_arrived(self, count: int) -> float:
+        return self.sink.until_arrived(count, tell=self.tails)
 
     def cpu_s(self) -> float:
         return sum(member.cpu_s() for member in self.members.values())
@@ -168,7 +157,10 @@ def answers(url: str) -> bool:
 
 def ingest_on_kafka(found: Installation, seconds: float, *, is_floor: bool = False) -> dict:
     """(a): the first second warms up, and is not counted."""
-    _ = found.start_floor(with_rest=False) if is_floor else found.start("ingest")
+    if is_floor:
+        found.start_floor(with_rest=False)
+    else:
+        found.start("ingest")
     load(found.port, "--seconds", "1")
     server = found.members["ingest"]
     cpu = server.cpu_s()
@@ -180,7 +172,10 @@ def ingest_on_kafka(found: Installation, seconds: float, *, is_floor: bool = Fal
 def end_to_end(found: Installation, seconds: float, *, rate: float = 0, dispatchers: int = 1, is_floor: bool = False) -> dict:
     """(b), (c), (d): from the webhook's first byte to the agent's receipt, over all processes."""
     names = ["dispatcher", *(f"dispatcher-{number}" for number in range(2, dispatchers + 1))]
-    _ = found.start_floor(with_rest=True) if is_floor else found.start("ingest", "router", *names)
+    if is_floor:
+        found.start_floor(with_rest=True)
+    else:
+        found.start("ingest", "router", *names)
     load(found.port, "--count", "200", "--seconds", "5", "--first-ring", "900000000")
     found.until_arrived(200)
     cpu, sent_file = found.cpu_s(), found.folder / "sent.bin"
@@ -195,7 +190,7 @@ def end_to_end(found: Installation, seconds: float, *, rate: float = 0, dispatch
         "statuses": sent["statuses"], "cpu_ms_per_event": round((found.cpu_s() - cpu) / max(accepted, 1) * 1000, 3),
     }  # fmt: skip
     found.sink.stop()
-    at, arrived = pairs(sent_file), pairs(found.times)
+    at, arrived = pairs(sent_file), pairs(found.sink.times)
     delays = sorted((arrived[ring] - began) / 1e6 for ring, began in at.items() if ring in arrived)
     for name, q in (("p50_ms", 0.5), ("p99_ms", 0.99)):
         result[name] = round(delays[min(len(delays) - 1, int(q * len(delays)))], 2)

@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -90,43 +91,57 @@ class Process:
         return out or ""
 
 
-class System:
-    """What carries webhooks to a sink, and the sink; `serve` starts it."""
+class Sink:
+    """The agent of the benches as a process, and what has arrived there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port, self.times = free_port(), folder / "sink.bin"
+        self.url = f"http://127.0.0.1:{self.port}/"
+        self.process = Process("-m", "bench.sink", "--port", str(self.port), "--times", str(self.times)).until_ready()
+
+    def arrived(self) -> int:
+        return int(urllib.request.urlopen(self.url, timeout=5).read())
+
+    def until_arrived(self, count: int, within_s: float = 180, *, tell: Callable[[], object] = str) -> float:
+        """When so many had arrived; where they do not, it ends with what `tell` knows."""
+        deadline = time.monotonic() + within_s
+        while self.arrived() < count:
+            if time.monotonic() > deadline:
+                raise SystemExit(f"only {self.arrived()} of {count} arrived: {tell()}")
+            time.sleep(0.02)
+        return time.monotonic()
+
+    def stop(self) -> None:
+        if self.process.popen.poll() is None:
+            self.process.stop()
+
+
+class System(ABC):
+    """What carries webhooks to a sink, and the sink."""
 
     server: Process
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port, self.sink_port = free_port(), free_port()
-        self.times = folder / "sink.bin"
-        self.sink = Process("-m", "bench.sink", "--port", str(self.sink_port), "--times", str(self.times)).until_ready()
+        self.folder, self.port, self.sink = folder, free_port(), Sink(folder)
         self.serve(folder)
 
+    @abstractmethod
     def serve(self, folder: Path) -> None:
-        raise NotImplementedError
-
-    def arrived(self) -> int:
-        return int(urllib.request.urlopen(f"http://127.0.0.1:{self.sink_port}/", timeout=5).read())
+        """Start it."""
 
     def until_arrived(self, count: int, within_s: float = 120) -> float:
-        deadline = time.monotonic() + within_s
-        while self.arrived() < count:
-            if time.monotonic() > deadline:
-                raise SystemExit(f"only {self.arrived()} of {count} arrived; see {self.folder}")
-            time.sleep(0.02)
-        return time.monotonic()
+        return self.sink.until_arrived(count, within_s, tell=lambda: f"see {self.folder}")
 
-    def close(self) -> dict:
+    def close(self) -> None:
         self.server.stop()
-        return json.loads(self.sink.stop().strip().splitlines()[-1])
+        self.sink.stop()
 
 
 class Floor(System):
     """The least that keeps the same promises."""
 
     def serve(self, folder: Path) -> None:
-        url = f"http://127.0.0.1:{self.sink_port}/"
-        self.server = Process("-m", "bench.floor", "line", str(self.port), str(folder), url).until_ready()
+        self.server = Process("-m", "bench.floor", "line", str(self.port), str(folder), self.sink.url).until_ready()
 
 
 class Nightbell(System):
@@ -135,7 +150,7 @@ class Nightbell(System):
     def serve(self, folder: Path) -> None:
         self.api = free_port()
         config = folder / "nightbell.yaml"
-        config.write_text(CONFIG.format(secret=SECRET, port=self.sink_port, agent_secret=AGENT_SECRET))
+        config.write_text(CONFIG.format(secret=SECRET, port=self.sink.port, agent_secret=AGENT_SECRET))
         env = {k: v for k, v in os.environ.items() if not k.startswith("NIGHTBELL_")} | {
             "NIGHTBELL_DATA_DIR": str(folder / "data"), "NIGHTBELL_INGEST_BIND": f"127.0.0.1:{self.port}",
             "NIGHTBELL_API_BIND": f"127.0.0.1:{self.api}", "NIGHTBELL_LOG_FORMAT": "json",
@@ -199,10 +214,10 @@ def end_to_end(seconds: float, *, keys: int = 1000, rate: float = 0, ahead: int 
         sent_file = folder / "sent.bin"
         load(system.port, "--count", "200", "--seconds", "5", "--first-ring", "900000000", "--keys", str(keys))  # warm up
         system.until_arrived(200)
-        idle_mb, cpu, sink_cpu = system.server.rss_mb(), system.server.cpu_s(), system.sink.cpu_s()
+        idle_mb, cpu, sink_cpu = system.server.rss_mb(), system.server.cpu_s(), system.sink.process.cpu_s()
         started = time.monotonic()
         args = ["--seconds", str(seconds), "--keys", str(keys), "--times", str(sent_file)]
-        pace = ["--sink", str(system.sink_port), "--ahead", str(ahead)] if ahead else []
+        pace = ["--sink", str(system.sink.port), "--ahead", str(ahead)] if ahead else []
         found = load(system.port, *args, *pace, *(["--rate", str(rate)] if rate else []))
         accepted = found["statuses"].get("202", 0)
         ended = system.until_arrived(200 + accepted)
@@ -210,11 +225,11 @@ def end_to_end(seconds: float, *, keys: int = 1000, rate: float = 0, ahead: int 
             "accepted": accepted, "accepted_per_s": found["per_s"], "delivered_per_s": round(accepted / (ended - started), 1),
             "behind_s": round(ended - started - found["seconds"], 2), "ack_p50_ms": found["p50_ms"], "ack_p99_ms": found["p99_ms"],
             "statuses": found["statuses"], "cpu_ms_per_event": round((system.server.cpu_s() - cpu) / accepted * 1000, 3),
-            "sink_cpu_s": round(system.sink.cpu_s() - sink_cpu, 2), "load_cpu_s": found["cpu_s"],
+            "sink_cpu_s": round(system.sink.process.cpu_s() - sink_cpu, 2), "load_cpu_s": found["cpu_s"],
             "rss_before_mb": round(idle_mb, 1), "rss_after_mb": round(system.server.rss_mb(), 1),
         }  # fmt: skip
         system.close()
-        sent, arrived = pairs(sent_file), pairs(system.times)
+        sent, arrived = pairs(sent_file), pairs(system.sink.times)
         delays = sorted((arrived[ring] - at) / 1e6 for ring, at in sent.items() if ring in arrived)
         for name_, q in (("p50_ms", 0.5), ("p99_ms", 0.99)):
             result[name_] = round(delays[min(len(delays) - 1, int(q * len(delays)))], 2)
